@@ -1,0 +1,81 @@
+"""The `realm` program: one command per stage. `main` turns expected errors into one line and an exit code."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Optional
+
+import typer
+
+from realm_cli import __version__
+from realm_cli.cli import demo, distill, domain, evaluate, rollout, train_rl, verify
+
+app = typer.Typer(
+    name="realm",
+    help=(
+        "Train small language models to reason by themselves in a vertical domain (ReaLM, arXiv 2508.12387).\n\n"
+        "The stages, each leaving readable files in runs/<name>/:\n\n"
+        "  realm rollout -> realm verify -> realm distill -> realm train-rl -> realm eval\n\n"
+        "See it work on this machine, without a GPU: realm demo"
+    ),
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+app.command("distill")(distill.distill)
+app.command("rollout")(rollout.rollout)
+app.command("verify")(verify.verify)
+app.command("train-rl")(train_rl.train_rl)
+app.command("eval")(evaluate.evaluate)
+app.command("domain")(domain.domain)
+app.command("demo")(demo.demo)
+
+
+def _version(value: bool) -> None:
+    if value:
+        print(f"realm {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        Optional[bool],  # noqa: UP007, UP045
+        typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit."),
+    ] = None,
+) -> None:
+    pass
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the program. 0 done, 1 our error in one line, 2 usage, 130 interrupted."""
+    from realm_cli.errors import RealmError
+
+    try:
+        code = app(args=argv, prog_name="realm", standalone_mode=False)
+    except RealmError as error:
+        return _fail(str(error))
+    except OSError as error:
+        name = f"{error.filename}: " if error.filename else ""
+        return _fail(f"{name}{error.strerror or error}; check the path, its permissions and free space")
+    except (typer.Abort, KeyboardInterrupt):
+        code = 130
+    except Exception as error:
+        if not hasattr(error, "format_message"):  # a usage error of whichever click Typer carries
+            raise
+        text = error.format_message()
+        print(text if "\n" in text else f"usage: {text} See `realm COMMAND --help`.", file=sys.stderr)
+        return 2
+    if code == 130:
+        print("interrupted; what was written is kept, rerun with --resume to continue", file=sys.stderr)
+    return code if isinstance(code, int) else 0
+
+
+def _fail(text: str) -> int:
+    print(f"error: {' '.join(text.split())}", file=sys.stderr)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,110 @@
+"""What people see: tables on stdout, progress with ETA on stderr, errors in one line."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from realm_cli.stages.summary import Summary
+
+_QUIET_SECONDS = 15.0
+
+
+def show(summary: Summary, as_json: bool) -> None:
+    """Print a stage's result on stdout."""
+    if as_json:
+        print(json.dumps(summary.data, ensure_ascii=False, default=str))
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    for table in summary.tables:
+        grid = Table(title=table.title, title_justify="left", title_style="bold", header_style="")
+        for index, column in enumerate(table.columns):
+            grid.add_column(column, justify="left" if index == 0 else "right", overflow="fold")
+        for row in table.rows:
+            grid.add_row(*(Text(cell) for cell in row))
+        console.print(grid)
+    for note in summary.notes:
+        console.print(Text(note))
+    if summary.files:
+        console.print(Text("files: " + "  ".join(summary.files)), soft_wrap=True)
+
+
+def say(text: str) -> None:
+    """One line on stderr."""
+    print(text, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def progress(label: str, total: int | None) -> Iterator[Callable[[int, str], None]]:
+    """A bar with ETA on a terminal; a line now and then where stderr is a file."""
+    if sys.stderr.isatty():
+        with _bar(label, total) as advance:
+            yield advance
+    else:
+        with _lines(label, total) as advance:
+            yield advance
+
+
+@contextmanager
+def _bar(label: str, total: int | None) -> Iterator[Callable[[int, str], None]]:
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("eta"),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}", markup=False),
+    )
+    with Progress(*columns, console=Console(stderr=True), refresh_per_second=4) as bar:
+        task = bar.add_task(label, total=total, note="")
+
+        def advance(n: int, note: str = "") -> None:
+            if note:
+                bar.update(task, advance=n, note=note)
+            else:
+                bar.update(task, advance=n)
+
+        yield advance
+
+
+@contextmanager
+def _lines(label: str, total: int | None) -> Iterator[Callable[[int, str], None]]:
+    started = last = time.monotonic()
+    done, latest = 0, ""
+
+    def line() -> str:
+        seconds = time.monotonic() - started
+        left = f", {seconds / done * (total - done):.0f} s left" if total and 0 < done < total else ""
+        return f"{label}: {done}/{total or '?'} after {seconds:.0f} s{left}{f', {latest}' if latest else ''}"
+
+    def advance(n: int, note: str = "") -> None:
+        nonlocal done, last, latest
+        done += n
+        latest = note or latest
+        if time.monotonic() - last > _QUIET_SECONDS:
+            last = time.monotonic()
+            say(line())
+
+    yield advance
+    if time.monotonic() - started > 2:
+        say(line())

@@ -1,0 +1,75 @@
+"""realm distill: guided CoT distillation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from realm_cli.cli.options import ForceOpt, JsonOpt, ProblemsOpt, RecipeOpt, ResumeOpt, RunOpt, SetOpt
+
+
+def distill(
+    recipe: RecipeOpt = None,
+    run: RunOpt = None,
+    teacher: Annotated[
+        Optional[str],  # noqa: UP007, UP045
+        typer.Option(
+            "--teacher", "-t", help="oracle, hf:MODEL, openai:BASE_URL#MODEL, or jsonl:FILE with written CoTs."
+        ),
+    ] = None,
+    rules: Annotated[Optional[Path], typer.Option(help="Rules the teacher sees. Default: the run's rules.md.")] = None,  # noqa: UP007, UP045
+    notes: Annotated[Optional[Path], typer.Option(help="Expert notes the teacher sees.")] = None,  # noqa: UP007, UP045
+    positives: Annotated[
+        Optional[Path],  # noqa: UP007, UP045
+        typer.Option(help="Routes (JSONL) whose correct ones join in the bare format."),
+    ] = None,
+    sets: Annotated[Optional[Path], typer.Option(help="Route sets. Default: the run's verify/sets.jsonl.")] = None,  # noqa: UP007, UP045
+    scored: Annotated[
+        Optional[Path], typer.Option(help="Scored routes. Default: the run's verify/scored.jsonl.")
+    ] = None,  # noqa: UP007, UP045
+    problems: ProblemsOpt = None,
+    data_only: Annotated[bool, typer.Option("--data-only", help="Stop after guided.jsonl and sft.jsonl.")] = False,
+    set_: SetOpt = None,
+    resume: ResumeOpt = False,
+    force: ForceOpt = False,
+    as_json: JsonOpt = False,
+) -> None:
+    """Move the rules into the weights: the teacher sees them, the student learns its reasoning without them.
+
+    \b
+    Example: realm distill --recipe demo --teacher oracle
+    Example: realm distill --problems my.jsonl --rules rules.md --teacher openai:http://localhost:8000/v1#Qwen2.5-32B
+    """
+    from realm_cli.artifacts import open_stage
+    from realm_cli.cli.console import progress, say, show
+    from realm_cli.cli.context import existing, keep_recipe, load_context, problems_path, read_text
+    from realm_cli.cli.teachers import make_guide
+    from realm_cli.stages.distill import Extras, run_distill
+    from realm_cli.stages.problems import load_problems
+
+    context = load_context(recipe, run, [*(set_ or []), *([f"distill.teacher={teacher}"] if teacher else [])])
+    path = problems_path(context, problems)
+    rows = load_problems(path)
+    folder, data = context.run, context.recipe.data
+    rules_text = read_text(rules or data.rules, folder / "rules.md", "rules")
+    notes_text = read_text(notes or data.notes, folder / "notes.md", "notes")
+    sets_path = existing(sets, folder / "verify" / "sets.jsonl")
+    scored_path = existing(scored, folder / "verify" / "scored.jsonl")
+    for given in (sets, scored, positives):
+        if given is not None and not given.exists():
+            from realm_cli.errors import DataError
+
+            raise DataError(f"{given}: not found; make it with `realm rollout` and `realm verify`, or leave it out")
+    guide, trainer = make_guide(context.recipe, rules_text, notes_text, data_only=data_only)
+    inputs = {"problems": path, "rules": rules, "positives": positives, "sets": sets_path, "scored": scored_path}
+    stage = open_stage(folder, "distill", context.recipe, inputs, resume=resume, force=force)
+    keep_recipe(context)
+    if resume and stage.done:
+        say(f"{stage.folder}: already complete; nothing to do (use --force to redo it)")
+        return
+    extras = Extras(positives, sets_path, scored_path, {p.id: p for p in rows})
+    summary = run_distill(stage, rows, guide, extras, trainer, progress=progress, resume=resume)
+    stage.finish()
+    show(summary, as_json)

@@ -1,0 +1,48 @@
+"""The models that `realm eval` compares, each built only when its turn comes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from realm_cli.cli.context import Context
+    from realm_cli.protocols import Generator
+
+
+def eval_models(
+    context: Context, adapters: list[str], specs: list[str], *, base: bool
+) -> tuple[dict[str, Callable[[], Generator]], dict[str, Path]]:
+    """Label -> factory in the order base, adapters, other models; and label -> adapter folder."""
+    from realm_cli.engines.build import build_generator
+    from realm_cli.errors import ConfigError
+
+    folders: dict[str, Path] = {}
+    for text in adapters or _own_adapters(context.run):
+        label, sep, folder = text.rpartition("=")
+        path = Path(folder)
+        name = label if sep else path.parent.name if path.name == "adapter" else path.name
+        if name in folders or name == "base":
+            raise ConfigError(f"--adapter {text}: label {name!r} is taken; write --adapter LABEL=DIR")
+        if not (path / "adapter_config.json").exists():
+            raise ConfigError(f"--adapter {text}: {path} holds no adapter_config.json; give an adapter folder")
+        folders[name] = path
+    models: dict[str, Callable[[], Generator]] = {}
+    if base:
+        models["base"] = partial(build_generator, "student", context.recipe)
+    for name, path in folders.items():
+        models[name] = partial(build_generator, "student", context.recipe, adapter=path)
+    for spec in specs:
+        if spec in models:
+            raise ConfigError(f"--model {spec}: named twice")
+        models[spec] = partial(build_generator, spec, context.recipe)
+    if not models:
+        raise ConfigError("eval: nothing to evaluate; give --adapter, --model or --base")
+    return models, folders
+
+
+def _own_adapters(run: Path) -> list[str]:
+    places = {"distilled": run / "distill" / "adapter", "rl": run / "train_rl" / "adapter"}
+    return [f"{label}={path}" for label, path in places.items() if (path / "adapter_config.json").exists()]

@@ -1,0 +1,61 @@
+"""realm rollout: collect routes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from realm_cli.cli.options import ForceOpt, JsonOpt, ProblemsOpt, RecipeOpt, ResumeOpt, RunOpt, SetOpt
+
+
+def rollout(
+    recipe: RecipeOpt = None,
+    run: RunOpt = None,
+    model: Annotated[
+        Optional[list[str]],  # noqa: UP007, UP045
+        typer.Option("--model", "-m", help="student, solver:NAME, hf:MODEL, openai:URL#MODEL, jsonl:FILE. Repeatable."),
+    ] = None,
+    n: Annotated[Optional[int], typer.Option("--n", min=1, help="Routes per problem and model.")] = None,  # noqa: UP007, UP045
+    adapter: Annotated[Optional[Path], typer.Option(help="Adapter folder for `student`.")] = None,  # noqa: UP007, UP045
+    problems: ProblemsOpt = None,
+    limit: Annotated[Optional[int], typer.Option(min=1, help="Use at most this many problems.")] = None,  # noqa: UP007, UP045
+    set_: SetOpt = None,
+    resume: ResumeOpt = False,
+    force: ForceOpt = False,
+    as_json: JsonOpt = False,
+) -> None:
+    """Sample bare routes of the student and of external models. A rerun adds only what is missing.
+
+    \b
+    Example: realm rollout --recipe demo --model student --model solver:hasty --n 4
+    Example: realm rollout --problems my.jsonl --model openai:http://localhost:8000/v1#Qwen2.5-7B --n 4
+    """
+    from realm_cli.artifacts import open_stage
+    from realm_cli.cli.console import progress, show
+    from realm_cli.cli.context import keep_recipe, load_context, problems_path
+    from realm_cli.engines.build import build_generator
+    from realm_cli.errors import ConfigError
+    from realm_cli.stages.problems import load_problems, spread
+    from realm_cli.stages.rollout import run_rollout
+
+    overrides = [*(set_ or []), *([f"rollout.n={n}"] if n else []), *([f"rollout.limit={limit}"] if limit else [])]
+    context = load_context(recipe, run, overrides)
+    config = context.recipe.rollout
+    path = problems_path(context, problems)
+    rows = [p for p in load_problems(path) if p.split in config.splits]
+    if not rows:
+        raise ConfigError(f"{path}: no problem in splits {', '.join(config.splits)}; change rollout.splits")
+    specs = model or config.models
+    if len(set(specs)) < len(specs):
+        raise ConfigError(f"rollout: a model is named twice in {', '.join(specs)}; name each once")
+    generators = [build_generator(s, context.recipe, adapter=adapter if s == "student" else None) for s in specs]
+    own = frozenset(g.name for g, s in zip(generators, specs, strict=True) if s == "student")
+    stage = open_stage(
+        context.run, "rollout", context.recipe, {"problems": path}, resume=resume, force=force, append=True
+    )
+    keep_recipe(context)
+    summary = run_rollout(stage, spread(rows, config.limit), generators, self_names=own, progress=progress)
+    stage.finish()
+    show(summary, as_json)

@@ -1,0 +1,42 @@
+"""Builds what distillation needs from a recipe: the teacher with its checks, the student and its trainer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from realm_cli.protocols import SftTrainer
+    from realm_cli.recipe import Recipe
+    from realm_cli.stages.distill import Guide
+
+
+def make_guide(recipe: Recipe, rules: str, notes: str, *, data_only: bool) -> tuple[Guide, SftTrainer | None]:
+    """The teacher and, unless only data are wanted, the student's trainer. Raises ConfigError, EngineError."""
+    from realm_cli.engines.build import build_generator, load_student
+    from realm_cli.stages.distill import Guide
+
+    config = recipe.distill
+    teacher = build_generator(config.teacher, recipe)
+    kind = config.teacher.partition(":")[0]
+    check = None
+    if recipe.data.domain is not None:
+        from realm_cli.domains import load_domain
+
+        check = load_domain(recipe.data.domain).rule_check
+    tries = 1 if kind == "oracle" else None
+    retry = kind not in ("oracle", "jsonl")
+    if data_only:
+        return Guide(
+            teacher, rules, notes, check, count_tokens=lambda t: len(t.split()), tries=tries, retry=retry
+        ), None
+    from realm_cli.engines.sampler import LocalGenerator
+    from realm_cli.engines.sft import LoraSftTrainer
+
+    loaded = load_student(recipe)
+    scorer = LocalGenerator(loaded, batch_rows=recipe.engine.batch_rows)
+
+    def count_tokens(text: str) -> int:
+        return len(loaded.tokenizer(text, add_special_tokens=False).input_ids)
+
+    guide = Guide(teacher, rules, notes, check, scorer, count_tokens, tries, retry)
+    return guide, LoraSftTrainer(loaded, config.sft, recipe.seed)

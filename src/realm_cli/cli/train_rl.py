@@ -1,0 +1,84 @@
+"""realm train-rl: GRPO with fading routes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from realm_cli.cli.options import ForceOpt, JsonOpt, ProblemsOpt, RecipeOpt, ResumeOpt, RunOpt, SetOpt
+
+
+def train_rl(
+    recipe: RecipeOpt = None,
+    run: RunOpt = None,
+    steps: Annotated[Optional[int], typer.Option("--steps", help="RL steps T.")] = None,  # noqa: UP007, UP045
+    eaai_steps: Annotated[
+        Optional[int],  # noqa: UP007, UP045
+        typer.Option("--eaai-steps", help="Steps until no route is shown any more. Default: 0.6 T."),
+    ] = None,
+    schedule: Annotated[
+        Optional[str],  # noqa: UP007, UP045
+        typer.Option(help="asymptotic, linear, cosine, step, abrupt, none or zero (plain GRPO)."),
+    ] = None,
+    adapter: Annotated[
+        Optional[str],  # noqa: UP007, UP045
+        typer.Option(
+            help="Adapter to continue (ReaLM-R1); `none` = raw model (ReaLM-Zero). Default: the run's distill/adapter."
+        ),
+    ] = None,
+    sets: Annotated[Optional[Path], typer.Option(help="Route sets. Default: the run's verify/sets.jsonl.")] = None,  # noqa: UP007, UP045
+    problems: ProblemsOpt = None,
+    plan_only: Annotated[bool, typer.Option("--plan-only", help="Write plan.jsonl and stop.")] = False,
+    set_: SetOpt = None,
+    resume: ResumeOpt = False,
+    force: ForceOpt = False,
+    as_json: JsonOpt = False,
+) -> None:
+    """GRPO on bare and routed prompts; the routes fade to none over --eaai-steps (EAAI).
+
+    \b
+    Example: realm train-rl --recipe demo --steps 200 --eaai-steps 120
+    Example: realm train-rl --run runs/mine --adapter none --schedule linear --plan-only
+    """
+    from realm_cli.artifacts import open_stage
+    from realm_cli.cli.console import progress, say, show
+    from realm_cli.cli.context import existing, keep_recipe, load_context, problems_path
+    from realm_cli.errors import ArtifactError
+    from realm_cli.stages.problems import load_problems, pick
+    from realm_cli.stages.train_rl import RlInputs, plan_summary, run_plan, run_train_rl
+
+    given = {"steps": steps, "eaai_steps": eaai_steps, "schedule": schedule}
+    overrides = [*(set_ or []), *[f"train_rl.{key}={value}" for key, value in given.items() if value is not None]]
+    context = load_context(recipe, run, overrides)
+    path = problems_path(context, problems, measured=True)
+    rows = load_problems(path)
+    inputs = RlInputs(pick(rows, "train", path), pick(rows, "dev", path))
+    sets_path = existing(sets, context.run / "verify" / "sets.jsonl")
+    start = (
+        None if adapter == "none" else existing(Path(adapter) if adapter else None, context.run / "distill" / "adapter")
+    )
+    if start is not None and not (start / "adapter_config.json").exists():
+        raise ArtifactError(
+            f"{start}: no adapter_config.json; give an adapter folder, or --adapter none for the raw model"
+        )
+    files = {"problems": path, "sets": sets_path, "adapter": start}
+    stage = open_stage(context.run, "train_rl", context.recipe, files, resume=resume, force=force)
+    keep_recipe(context)
+    if resume and stage.done:
+        say(f"{stage.folder}: already complete; nothing to do (use --force to redo it)")
+        return
+    plan = run_plan(stage, inputs.train, sets_path)
+    if plan_only:
+        stage.finish("planned")
+        show(plan_summary(stage, plan), as_json)
+        return
+    from realm_cli.engines.build import load_student
+    from realm_cli.engines.grpo import RouteGrpoTrainer
+
+    loaded = load_student(context.recipe, adapter=start, trainable=True)
+    trainer = RouteGrpoTrainer(loaded, context.recipe.train_rl, context.recipe.seed, context.recipe.engine.batch_rows)
+    summary = run_train_rl(stage, inputs, plan, trainer, progress=progress, resume=resume)
+    stage.finish()
+    show(summary, as_json)

@@ -1,0 +1,53 @@
+"""realm verify: score routes, build route sets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from realm_cli.cli.options import ForceOpt, JsonOpt, ProblemsOpt, RecipeOpt, ResumeOpt, RunOpt, SetOpt
+
+
+def verify(
+    recipe: RecipeOpt = None,
+    run: RunOpt = None,
+    routes: Annotated[
+        Optional[Path],  # noqa: UP007, UP045
+        typer.Option("--routes", help="Routes (JSONL). Default: the run's rollout/routes.jsonl."),
+    ] = None,
+    problems: ProblemsOpt = None,
+    set_: SetOpt = None,
+    resume: ResumeOpt = False,
+    force: ForceOpt = False,
+    as_json: JsonOpt = False,
+) -> None:
+    """Score routes step by step against each other (MRPV) and build contrastive route sets. Needs no model.
+
+    \b
+    Example: realm verify --run runs/demo
+    Example: realm verify --problems my.jsonl --routes routes.jsonl --run runs/mine --set verify.k=3
+    """
+    from realm_cli.artifacts import open_stage
+    from realm_cli.cli.console import progress, say, show
+    from realm_cli.cli.context import keep_recipe, load_context, problems_path
+    from realm_cli.stages.problems import load_problems
+    from realm_cli.stages.verify import run_verify
+
+    context = load_context(recipe, run, set_)
+    path = problems_path(context, problems, measured=True)
+    rows = load_problems(path)
+    routes_path = routes or context.run / "rollout" / "routes.jsonl"
+    if not routes_path.exists():
+        from realm_cli.errors import DataError
+
+        raise DataError(f"{routes_path}: not found; make it with `realm rollout --run {context.run}` or give --routes")
+    inputs = {"problems": path, "routes": routes_path}
+    stage = open_stage(context.run, "verify", context.recipe, inputs, resume=resume, force=force)
+    keep_recipe(context)
+    if resume and stage.done:
+        say(f"{stage.folder}: already complete")
+    summary = run_verify(stage, rows, routes_path, progress=progress)
+    stage.finish()
+    show(summary, as_json)

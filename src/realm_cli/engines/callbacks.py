@@ -1,0 +1,275 @@
+"""What both trainers share: LoRA on a loaded model, quiet libraries, atomic adapter and checkpoint folders, metrics.
+
+Usage: `model = attach_lora(loaded, settings, seed)`; `save_adapter(model, tokenizer, out_dir, loaded.label)`.
+
+Deviation 1: `prepare_model_for_kbit_training` is not used on NF4 models. It casts norms, embeddings and head to
+float32, which only pays under autocast; then the trainer would run in another precision than the sampler. The base is
+frozen, the adapter kept in float32 (bfloat16 adapters round small updates away) and nothing else is cast.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import shutil
+import time
+import warnings
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import TrainerCallback
+from transformers.utils import logging as hf_logging
+
+from realm_cli.engines.loading import LoadedModel
+from realm_cli.errors import EngineError
+from realm_cli.protocols import Completion, MetricSink, Scored
+from realm_cli.recipe import LoraSettings
+from realm_cli.records import PlanRow
+
+STATE_FILE = "trainer_state.json"
+
+
+def attach_lora(loaded: LoadedModel, settings: LoraSettings, seed: int, *, checkpointing: bool = False) -> PeftModel:
+    """The model with a trainable adapter: the one it carries, continued, or a new all-linear LoRA on a raw base."""
+    model = loaded.model
+    if isinstance(model, PeftModel):
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_("lora_" in name and ".default." in name)
+        model.peft_config["default"].inference_mode = False
+    else:
+        torch.manual_seed(seed)  # the adapter's initial values
+        model.requires_grad_(False)
+        config = LoraConfig(
+            r=settings.r,
+            lora_alpha=settings.alpha,
+            lora_dropout=settings.dropout,
+            target_modules="all-linear",
+            task_type="CAUSAL_LM",
+        )
+        model = get_peft_model(model, config)
+    config = model.peft_config["default"]
+    if not config.base_model_name_or_path:
+        config.base_model_name_or_path = loaded.label
+    if checkpointing:
+        model.enable_input_require_grads()
+    adapter_to_float32(model)
+    if not any(p.requires_grad for p in model.parameters()):
+        raise EngineError(f"{loaded.label}: the adapter has no trainable LoRA weights; train with a LoRA adapter")
+    return model
+
+
+def adapter_to_float32(model: Any) -> None:
+    """Keep trained weights in float32 (TRL casts them to bfloat16 on quantised models)."""
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.float()
+
+
+def optimizer_name(loaded: LoadedModel) -> str:
+    """AdamW; its state in 8 bits for NF4 models on CUDA."""
+    return "adamw_bnb_8bit" if loaded.quant == "nf4" and on_cuda(loaded) else "adamw_torch_fused"
+
+
+def on_cuda(loaded: LoadedModel) -> bool:
+    """Whether the model is on a CUDA device."""
+    return str(loaded.device).startswith("cuda")
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Mute the libraries' progress bars, warnings and log lines; ours come from `on_metrics`."""
+    names = ("transformers", "trl", "peft", "accelerate", "datasets")
+    loggers = {logging.getLogger(name): logging.getLogger(name).level for name in names}
+    verbosity, bars = hf_logging.get_verbosity(), hf_logging.is_progress_bar_enabled()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        hf_logging.set_verbosity_error()
+        hf_logging.disable_progress_bar()
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            for logger, level in loggers.items():
+                logger.setLevel(level)
+            hf_logging.set_verbosity(verbosity)
+            if bars:
+                hf_logging.enable_progress_bar()
+
+
+def replace_folder(new: Path, target: Path) -> None:
+    """Put folder `new` in the place of `target`; a reader sees the old or the new folder, never a half."""
+    old = target.with_name(f".{target.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if target.exists():
+        os.replace(target, old)
+    os.replace(new, target)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def save_adapter(model: PeftModel, tokenizer: Any, out_dir: Path, label: str) -> None:
+    """Write adapter_model.safetensors, adapter_config.json and the tokenizer with its chat template, atomically."""
+    partial = out_dir.with_name(f".{out_dir.name}.partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        model.save_pretrained(str(partial), selected_adapters=["default"], save_embedding_layers=False)
+        tokenizer.save_pretrained(str(partial))
+        replace_folder(partial, out_dir)
+    except OSError as error:
+        raise EngineError(f"{out_dir}: the adapter of {label} cannot be written ({error}); free the path") from None
+
+
+def newest_checkpoint(root: Path) -> Path | None:
+    """The complete checkpoint `step-N` with the highest N."""
+    found = [path for path in root.glob("step-*") if (path / STATE_FILE).is_file()]
+    return max(found, key=lambda path: int(path.name.removeprefix("step-")), default=None)
+
+
+class AtomicCheckpoints:
+    """Mix-in for a Trainer: checkpoints are `checkpoints/step-N`, written aside and renamed; the newest two stay.
+
+    Also: no telemetry, and `mid_update` tells whether an optimizer step is under way (then nothing is saved).
+    """
+
+    mid_update = False
+    _target: str | None = None
+
+    def _send_telemetry(self) -> None:
+        """Training reports to nobody."""
+
+    def _get_output_dir(self, trial: Any) -> str:
+        return self._target or self.args.output_dir  # type: ignore[attr-defined]
+
+    def _extra_state(self, folder: Path) -> None:
+        """Hook: write further files into the checkpoint."""
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        from transformers import Trainer
+
+        root, step = Path(self.args.output_dir), self.state.global_step  # type: ignore[attr-defined]
+        partial = root / ".partial"
+        shutil.rmtree(partial, ignore_errors=True)
+        self._target = str(partial)
+        try:
+            Trainer._save_checkpoint(self, model, trial)  # type: ignore[arg-type]
+        finally:
+            self._target = None
+        written = partial / f"checkpoint-{step}"
+        (written / "training_args.bin").unlink(missing_ok=True)  # a pickle that nothing reads
+        self._extra_state(written)
+        replace_folder(written, root / f"step-{step}")
+        shutil.rmtree(partial, ignore_errors=True)
+        kept = sorted(root.glob("step-*"), key=lambda path: int(path.name.removeprefix("step-")))
+        for path in kept[:-2]:
+            shutil.rmtree(path, ignore_errors=True)
+
+    def save_now(self) -> None:
+        """A checkpoint of the last complete step, if there is one and no update is half done."""
+        if self.state.global_step and not self.mid_update:  # type: ignore[attr-defined]
+            self._save_checkpoint(self.model, None)  # type: ignore[attr-defined]
+
+
+class UpdateGuard(TrainerCallback):
+    """Keeps `trainer.mid_update` true."""
+
+    def __init__(self, trainer: AtomicCheckpoints) -> None:
+        self.trainer = trainer
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.trainer.mid_update = True
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.trainer.mid_update = False
+
+
+class LogSink(TrainerCallback):
+    """Hands the Trainer's logs to `on_metrics` under our names."""
+
+    names = {"learning_rate": "lr", "mean_token_accuracy": "token_accuracy", "num_tokens": "tokens"}
+
+    def __init__(self, sink: MetricSink) -> None:
+        self.sink = sink
+        self.last: dict[str, Any] = {}
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        if not logs or "loss" not in logs:
+            return  # the closing summary
+        row = {self.names.get(key, key): value for key, value in logs.items() if key != "total_flos"}
+        self.last = {"step": state.global_step, "total_steps": state.max_steps, **row}
+        self.sink(dict(self.last))
+
+
+def step_metrics(groups: Sequence[tuple[PlanRow, Sequence[Completion], Sequence[Scored]]]) -> dict[str, float]:
+    """What the samples of one RL step show; `_routed` and `_bare` apart, absent where no such group exists.
+
+    `zero_variance`: share of groups in which every advantage is 0. Lengths in tokens. `truncated`: share.
+    """
+    out: dict[str, float] = {}
+    everything = [s.sample for _, _, scored in groups for s in scored]
+    out["reward"] = mean(s.reward for s in everything)
+    out["truncated"] = mean(float(c.truncated) for _, done, _ in groups for c in done)
+    out["tokens_sampled"] = float(sum(len(c.token_ids) for _, done, _ in groups for c in done))
+    out["routed_groups"] = float(sum(plan.routed for plan, _, _ in groups))
+    for kind, routed in (("routed", True), ("bare", False)):
+        chosen = [group for group in groups if group[0].routed == routed]
+        if not chosen:
+            continue
+        samples = [s.sample for _, _, scored in chosen for s in scored]
+        dead = [float(all(s.sample.advantage == 0 for s in scored)) for _, _, scored in chosen]
+        out[f"r_ans_{kind}"] = mean(s.r_ans for s in samples)
+        out[f"r_fmt_{kind}"] = mean(s.r_fmt for s in samples)
+        out[f"zero_variance_{kind}"] = mean(dead)
+        out[f"length_{kind}"] = mean(float(len(c.token_ids)) for _, done, _ in chosen for c in done)
+        judged = [s.r_ver for s in samples if s.r_ver is not None]
+        if judged:
+            out["r_ver"] = mean(judged)
+    return out
+
+
+def mean(values: Iterable[float]) -> float:
+    """Mean; 0 for nothing."""
+    numbers = list(values)
+    return sum(numbers) / len(numbers) if numbers else 0.0
+
+
+class RlStepEnd(TrainerCallback):
+    """Around each RL step: dev evaluation, samples and metrics out, checkpoints (method.md section 9).
+
+    `trainer` has job, config, groups, parts, clock, last_metrics and evaluate_policy(step).
+    """
+
+    def __init__(self, trainer: Any) -> None:
+        self.trainer = trainer
+        self.lr = 0.0
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step == 0:
+            metrics = self.trainer.evaluate_policy(0)
+            self.trainer.job.on_metrics({"step": 0, "total_steps": state.max_steps, **metrics})
+        else:  # rows of later steps in the files are from the interrupted run and will come again
+            row = {"step": state.global_step, "total_steps": state.max_steps, "resumed_from": state.global_step}
+            self.trainer.job.on_metrics({**row, "best_step": self.trainer.best["best_step"]})
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.lr = self.trainer.lr_scheduler.get_last_lr()[0]
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        trainer, step = self.trainer, state.global_step
+        row: dict[str, Any] = {"step": step, "total_steps": state.max_steps, "lr": self.lr}
+        row |= {"loss": trainer.parts["loss_policy"] + trainer.parts["loss_bridge"], **trainer.parts}
+        row |= step_metrics(trainer.groups)
+        row["lam"] = trainer.groups[0][0].lam
+        row["seconds_update"] = time.perf_counter() - trainer.clock
+        trainer.job.on_samples([s.sample for _, _, scored in trainer.groups for s in scored])
+        if step % trainer.job.eval_every == 0 or step == state.max_steps:
+            row |= trainer.evaluate_policy(step)
+        row["best_step"] = trainer.best["best_step"]
+        trainer.last_metrics = row
+        trainer.job.on_metrics(dict(row))
+        if step % trainer.config.save_every == 0 or step == state.max_steps:
+            trainer.save_now()

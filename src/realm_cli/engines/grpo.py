@@ -1,0 +1,313 @@
+"""GRPO over a plan of bare and routed prompts, with the bridge (method.md sections 9, 9.1 and 10), through TRL.
+
+One step: the plan's rows of this step -> G completions each from the live policy -> `job.score` -> advantages ->
+TRL's clipped loss on the sampled tokens + the bridge -> one AdamW update. TRL gives the loss, the Trainer the loop.
+
+Usage: `RouteGrpoTrainer(loaded, recipe.train_rl, seed, batch_rows).train(job)`
+
+Notes. (1) A step is one TRL batch (no gradient accumulation by the Trainer); micro-batches are cut in here, by
+length. (2) Rows with advantage 0 have no gradient and are left out of the forward pass; each micro-batch loss is
+rescaled, so the sum equals the loss with them. With a KL weight they stay in. (3) Truncated completions are masked.
+(4) The KL reference is the policy at the start of this stage. (5) Every row's completion is trained on as sampled:
+token ids, never re-tokenised text.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from datasets import Dataset
+from transformers import PrinterCallback
+from trl import GRPOConfig
+from trl import GRPOTrainer as TrlTrainer
+from trl.trainer.utils import use_adapter
+
+from realm_cli.engines.bridge_loss import (
+    TokenRow,
+    bridge_loss,
+    bridge_rows,
+    completion_logits,
+    micro_batches,
+    pack,
+    pad_id_of,
+)
+from realm_cli.engines.callbacks import (
+    AtomicCheckpoints,
+    RlStepEnd,
+    UpdateGuard,
+    adapter_to_float32,
+    attach_lora,
+    newest_checkpoint,
+    on_cuda,
+    optimizer_name,
+    quiet,
+    save_adapter,
+)
+from realm_cli.engines.loading import LoadedModel, encode_prompt
+from realm_cli.engines.sampler import LocalGenerator
+from realm_cli.errors import EngineError
+from realm_cli.protocols import Completion, GenRequest, RlJob, SamplingParams, Scored, TrainResult
+from realm_cli.recipe import TrainRlConfig
+from realm_cli.records import PlanRow
+
+Group = tuple[PlanRow, list[Completion], list[Scored]]
+ROW_NORMED = ("dr_grpo", "grpo", "sapo")  # losses that divide by the rows of a batch
+TOKEN_NORMED = ("dapo", "cispo")  # losses that divide by the tokens of the step
+BEST_FILE = "best.json"
+
+
+class RouteGrpoTrainer:
+    """Trains a LoRA policy by GRPO over a plan (protocols.RlTrainer).
+
+    A raw base gets a new adapter (ReaLM-Zero); a model with an adapter continues that adapter (ReaLM-R1).
+    """
+
+    def __init__(self, loaded: LoadedModel, config: TrainRlConfig, seed: int, batch_rows: int) -> None:
+        if config.loss_type not in ROW_NORMED + TOKEN_NORMED:
+            known = ", ".join(ROW_NORMED + TOKEN_NORMED)
+            raise EngineError(f"train_rl.loss_type: {config.loss_type} is not supported; use one of {known}")
+        self.loaded, self.config, self.seed, self.batch_rows = loaded, config, seed, batch_rows
+
+    def train(self, job: RlJob) -> TrainResult:
+        """Run the plan. `job.out_dir` holds the adapter with the best `dev_bare` (ties: the later one),
+        `job.out_dir.parent/last_adapter` the last, `.../checkpoints/step-N` what `job.resume` continues from.
+
+        Ctrl-C keeps a checkpoint of the last complete step and is raised again. Raises EngineError.
+        """
+        _check_plan(job)
+        with quiet():
+            model = attach_lora(
+                self.loaded, self.config.lora, self.seed, checkpointing=self.config.grad_checkpointing
+            )
+            live = dataclasses.replace(self.loaded, model=model)
+            trainer = _Trainer(job, live, self.config, self.seed, self.batch_rows)
+            start = newest_checkpoint(trainer.root) if job.resume else None
+            if start is not None:
+                trainer.best = json.loads((start / BEST_FILE).read_text(encoding="utf-8"))
+            try:
+                trainer.train(resume_from_checkpoint=str(start) if start else None)
+            except KeyboardInterrupt:
+                trainer.save_now()
+                raise
+            save_adapter(model, live.tokenizer, job.out_dir.parent / "last_adapter", live.label)
+        metrics = {key: float(v) for key, v in trainer.last_metrics.items() if isinstance(v, int | float)}
+        return TrainResult(job.out_dir, trainer.state.global_step, metrics)
+
+
+def _check_plan(job: RlJob) -> None:
+    want = job.steps * job.groups_per_step
+    if len(job.plan) != want or any(row.step != i // job.groups_per_step for i, row in enumerate(job.plan)):
+        raise EngineError(
+            f"plan: {len(job.plan)} rows do not fit {job.steps} steps of {job.groups_per_step} groups in order "
+            f"({want} rows); rebuild plan.jsonl"
+        )
+
+
+def _arguments(job: RlJob, config: TrainRlConfig, loaded: LoadedModel, seed: int) -> GRPOConfig:
+    return GRPOConfig(
+        output_dir=str(job.out_dir.parent / "checkpoints"),
+        max_steps=job.steps,
+        per_device_train_batch_size=job.groups_per_step * job.group_size,
+        num_generations=job.group_size,
+        max_completion_length=config.max_tokens,
+        shuffle_dataset=False,
+        temperature=config.temperature,
+        loss_type=config.loss_type,
+        scale_rewards="none",  # advantages come ready from `job.score`
+        beta=config.beta,
+        epsilon=config.epsilon,
+        epsilon_high=config.epsilon_high,
+        learning_rate=config.lr,
+        lr_scheduler_type="constant_with_warmup",
+        warmup_steps=config.warmup_steps,
+        weight_decay=0.0,
+        adam_beta1=0.9,
+        adam_beta2=0.99,
+        max_grad_norm=config.max_grad_norm,
+        optim=optimizer_name(loaded),
+        gradient_checkpointing=config.grad_checkpointing,
+        use_cpu=not on_cuda(loaded),
+        bf16=False,  # the model's own precision, in sampling as in training
+        seed=seed,
+        logging_strategy="no",
+        save_strategy="no",
+        report_to=[],
+        disable_tqdm=True,
+        dataloader_pin_memory=on_cuda(loaded),
+        remove_unused_columns=False,
+    )
+
+
+def _scored_by_job(**kwargs: Any) -> list[float]:
+    """TRL asks for a reward function at construction; ours is `job.score`, so this one is never called."""
+    raise EngineError("rewards come from job.score")
+
+
+class _Trainer(AtomicCheckpoints, TrlTrainer):
+    """TRL's GRPOTrainer with our sampling, scoring, micro-batches and bridge in `training_step`."""
+
+    def __init__(self, job: RlJob, loaded: LoadedModel, config: TrainRlConfig, seed: int, batch_rows: int) -> None:
+        args = _arguments(job, config, loaded, seed)
+        data = Dataset.from_dict({"prompt": [row.id for row in job.plan], "row": list(range(len(job.plan)))})
+        super().__init__(
+            model=loaded.model,
+            reward_funcs=_scored_by_job,
+            args=args,
+            train_dataset=data,
+            processing_class=loaded.tokenizer,
+        )
+        adapter_to_float32(self.model)
+        self.job, self.config, self.loaded = job, config, loaded
+        self.root = Path(args.output_dir)
+        self.generator = LocalGenerator(loaded, batch_rows=batch_rows)
+        self.params = SamplingParams(max_tokens=config.max_tokens, temperature=config.temperature, seed=seed)
+        self.best: dict[str, float] = {"best_step": -1, "dev_bare": float("-inf")}
+        self.groups: list[Group] = []
+        self.parts: dict[str, float] = {}  # metrics of the step under way
+        self.clock = 0.0
+        self.last_metrics: dict[str, Any] = {}
+        self._logps: torch.Tensor | None = None
+        self.remove_callback(PrinterCallback)
+        self.add_callback(UpdateGuard(self))
+        self.add_callback(RlStepEnd(self))
+
+    # --- one step ---------------------------------------------------------------------------------------------
+
+    def training_step(self, model: Any, inputs: list[dict[str, Any]], num_items_in_batch: Any = None) -> torch.Tensor:
+        """Sample, score, and accumulate the step's gradient. `inputs`: plan row indices, each repeated G times."""
+        start = time.perf_counter()
+        plan = [self.job.plan[item["row"]] for item in inputs[:: self.job.group_size]]
+        completions = self._sample(plan)
+        sampled = time.perf_counter()
+        self.groups = [(row, done, self.job.score(row, done)) for row, done in zip(plan, completions, strict=True)]
+        self.clock = time.perf_counter()
+        self.parts = {"seconds_sample": sampled - start, "seconds_score": self.clock - sampled}
+        model.train()
+        loss = self._policy_backward(model) + self._bridge_backward(model)
+        for parameter in self.model.parameters():  # nothing to learn: a zero gradient, so AdamW's momentum runs on
+            if parameter.requires_grad and parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+        return loss
+
+    def _sample(self, plan: Sequence[PlanRow]) -> list[list[Completion]]:
+        """G completions per row, from the live policy; seeds from (seed, plan id, sample)."""
+        requests = [GenRequest(key=row.id, messages=row.messages, n=self.job.group_size) for row in plan]
+        done: dict[int, list[Completion]] = dict(self.generator.generate(requests, self.params))
+        return [done[i] for i in range(len(plan))]
+
+    def _policy_backward(self, model: Any) -> torch.Tensor:
+        rows, tokens = [], 0
+        for plan, completions, scored in self.groups:
+            prompt = tuple(encode_prompt(self.loaded.tokenizer, plan.messages))
+            for completion, s in zip(completions, scored, strict=True):
+                if completion.truncated or not completion.token_ids:
+                    continue
+                tokens += len(completion.token_ids)
+                if s.sample.advantage != 0 or self.beta != 0:
+                    advantage = s.sample.advantage
+                    rows.append(TokenRow(prompt, completion.token_ids, advantage, completion.logprobs))
+        step_rows = len(self.groups) * self.job.group_size
+        per_row = self.loss_type in ROW_NORMED
+        self.norm = float(step_rows * self.max_completion_length if self.loss_type == "dr_grpo" else max(tokens, 1))
+        total = torch.zeros((), device=self.args.device)
+        gap = live = 0.0
+        for chunk in micro_batches(rows, self.config.micro_batch):
+            batch = self._tensors(chunk, tokens)
+            self.current_gradient_accumulation_steps = 1
+            loss = self._compute_loss(model, batch) * (len(chunk) / step_rows if per_row else 1.0)
+            self.accelerator.backward(loss)
+            total += loss.detach()
+            mask = batch["completion_mask"]
+            known = batch["sampling_per_token_logps"]
+            gap += float(((self._logps - known).abs() * mask).nan_to_num().sum())
+            live += float((mask * known.isfinite()).sum())
+        entropy = self._metrics["train"].get("entropy")
+        if entropy:
+            self.parts["entropy"] = sum(entropy) / len(entropy)
+        if live:
+            self.parts["sampler_trainer_gap"] = gap / live
+        self._metrics["train"].clear()
+        self.parts["loss_policy"] = float(total)
+        self.parts["rows_trained"] = len(rows)
+        return total
+
+    def _bridge_backward(self, model: Any) -> torch.Tensor:
+        total = torch.zeros((), device=self.args.device)
+        beta = self.config.bridge.beta
+        tokenizer = self.loaded.tokenizer
+        rows: list[TokenRow] = []
+        if beta:
+            rows = bridge_rows(tokenizer, [(plan, scored) for plan, _, scored in self.groups], self.job.bare_messages)
+        for chunk in micro_batches(rows, self.config.micro_batch):
+            loss = bridge_loss(model, tokenizer, chunk, self.norm, beta)
+            self.accelerator.backward(loss)
+            total += loss.detach()
+        self.parts["loss_bridge"] = float(total)
+        self.parts["rows_bridge"] = len(rows)
+        return total
+
+    def _tensors(self, chunk: Sequence[TokenRow], tokens: int) -> dict[str, torch.Tensor]:
+        """What TRL's `_compute_loss` reads, B rows; `sampling_per_token_logps` is (B, C), NaN where unknown."""
+        device = self.args.device
+        batch = pack(chunk, pad_id_of(self.loaded.tokenizer), device)
+        known = torch.full(batch.completion_ids.shape, float("nan"), device=device)
+        for i, row in enumerate(chunk):
+            if row.logprobs:
+                known[i, : len(row.logprobs)] = torch.tensor(row.logprobs, device=device)
+        out = {field.name: getattr(batch, field.name) for field in dataclasses.fields(batch)}
+        out["advantages"] = torch.tensor([row.weight for row in chunk], device=device)
+        out["num_items_in_batch"] = torch.tensor(float(tokens), device=device)
+        out["sampling_per_token_logps"] = known
+        if self.beta != 0:
+            ids = torch.cat([batch.prompt_ids, batch.completion_ids], dim=1)
+            mask = torch.cat([batch.prompt_mask, batch.completion_mask], dim=1)
+            name = "ref" if "ref" in self.model.peft_config else None
+            with torch.no_grad(), use_adapter(self.accelerator.unwrap_model(self.model), adapter_name=name):
+                keep = batch.completion_ids.size(1)
+                out["ref_per_token_logps"] = self._get_per_token_logps_and_entropies(self.model, ids, mask, keep)[0]
+        return out
+
+    def _get_per_token_logps_and_entropies(
+        self, model: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor, logits_to_keep: int, *args: Any,
+        compute_entropy: bool = False, **kwargs: Any,
+    ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
+        """TRL's fused head on CUDA; elsewhere the head on completion positions only (the fused one runs on all)."""
+        if input_ids.is_cuda:
+            logps, entropies, aux = super()._get_per_token_logps_and_entropies(
+                model, input_ids, attention_mask, logits_to_keep, *args, compute_entropy=compute_entropy, **kwargs
+            )
+        else:
+            logits = completion_logits(model, input_ids, attention_mask, logits_to_keep).float() / self.temperature
+            logp_all = logits.log_softmax(-1)
+            logps = logp_all.gather(-1, input_ids[:, -logits_to_keep:, None]).squeeze(-1)
+            entropies, aux = None, None
+            if compute_entropy:
+                with torch.no_grad():
+                    entropies = -(logp_all.exp() * logp_all).sum(-1)
+        self._logps = logps.detach()
+        return logps, entropies, aux
+
+    # --- around the steps -------------------------------------------------------------------------------------
+
+    def _clip_grad_norm(self, model: Any) -> Any:
+        norm = super()._clip_grad_norm(model)
+        self.parts["grad_norm"] = float(norm)
+        return norm
+
+    def _extra_state(self, folder: Path) -> None:
+        (folder / BEST_FILE).write_text(json.dumps(self.best), encoding="utf-8")
+
+    def evaluate_policy(self, step: int) -> dict[str, float]:
+        """Dev metrics at `step`; keeps the adapter if its `dev_bare` is at least the best so far."""
+        start = time.perf_counter()
+        metrics = dict(self.job.evaluate(self.generator, step))
+        if metrics.get("dev_bare", float("-inf")) >= self.best["dev_bare"]:
+            save_adapter(self.model, self.loaded.tokenizer, self.job.out_dir, self.loaded.label)
+            self.best = {"best_step": step, "dev_bare": metrics.get("dev_bare", float("-inf"))}
+        return {**metrics, "seconds_eval": time.perf_counter() - start, "best_step": self.best["best_step"]}

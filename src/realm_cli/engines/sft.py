@@ -1,0 +1,186 @@
+"""Supervised fine-tuning of a LoRA adapter through TRL (method.md section 3.5).
+
+The loss covers exactly `completion[loss_start:]` and the end-of-turn token, as a mean over the tokens of an
+effective batch. Rows are tokenised here, so TRL only batches and trains.
+
+Usage: `LoraSftTrainer(loaded, recipe.distill.sft, seed).train(samples, out_dir=..., on_metrics=print)`
+
+Notes. (1) A completion is tokenised as a whole; where the tokens of `completion[:loss_start]` are not a prefix of
+these (a token spans the boundary), both parts are tokenised alone, so the mask always falls on a token boundary.
+(2) Rows longer than `max_length` are dropped and their ids reported; nothing is truncated. (3) `SFTSample.weight` is
+not used: the mix is made by counts.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+from transformers import PrinterCallback
+from trl import SFTConfig as TrlConfig
+from trl import SFTTrainer as TrlTrainer
+
+from realm_cli.engines.callbacks import (
+    AtomicCheckpoints,
+    LogSink,
+    UpdateGuard,
+    adapter_to_float32,
+    attach_lora,
+    newest_checkpoint,
+    on_cuda,
+    optimizer_name,
+    quiet,
+    save_adapter,
+)
+from realm_cli.engines.loading import LoadedModel, encode_completion, encode_prompt, end_ids
+from realm_cli.errors import EngineError
+from realm_cli.protocols import MetricSink, TrainResult
+from realm_cli.recipe import SftConfig
+from realm_cli.records import SFTSample
+
+log = logging.getLogger(__name__)
+IGNORED = -100
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """Token ids of prompt and completion, and the labels: -100 where no loss is taken."""
+
+    id: str
+    input_ids: list[int]
+    labels: list[int]
+
+
+def encode_sample(tokenizer: Any, sample: SFTSample) -> Encoded:
+    """Tokenise one row; labels cover `completion[loss_start:]` and the end-of-turn token."""
+    prompt = list(encode_prompt(tokenizer, sample.messages))
+    completion = list(encode_completion(tokenizer, sample.completion))
+    masked = 0
+    if sample.loss_start:
+        context = list(tokenizer(sample.completion[: sample.loss_start], add_special_tokens=False)["input_ids"])
+        masked = len(context)
+        if completion[:masked] != context:
+            completion = context + list(encode_completion(tokenizer, sample.completion[sample.loss_start :]))
+    labels = [IGNORED] * (len(prompt) + masked) + completion[masked:]
+    return Encoded(sample.id, prompt + completion, labels)
+
+
+def encode_samples(
+    tokenizer: Any, samples: Sequence[SFTSample], max_length: int, ends: Sequence[int]
+) -> tuple[list[Encoded], list[str]]:
+    """(rows to train on, ids dropped as longer than `max_length`). EngineError if nothing can be learned."""
+    encoded = [encode_sample(tokenizer, sample) for sample in samples]
+    rows = [row for row in encoded if len(row.input_ids) <= max_length]
+    dropped = [row.id for row in encoded if len(row.input_ids) > max_length]
+    trainable = [row for row in rows if any(label != IGNORED for label in row.labels)]
+    if not trainable:
+        why = f"all {len(dropped)} are longer than max_length {max_length}" if dropped else "no row has a completion"
+        raise EngineError(f"distill.sft: no trainable rows: {why}; raise distill.sft.max_length or check sft.jsonl")
+    if not any(row.labels[-1] in set(ends) for row in trainable):
+        raise EngineError(
+            "distill.sft: the end-of-turn token is never in the loss, so the model would not learn to stop; "
+            "check the tokenizer's chat template and eos_token"
+        )
+    return trainable, dropped
+
+
+def micro_batch_size(batch_size: int, micro_batch: int) -> int:
+    """The largest divisor of the effective batch that is at most `micro_batch`."""
+    return next(size for size in range(min(batch_size, micro_batch), 0, -1) if batch_size % size == 0)
+
+
+class _Trainer(AtomicCheckpoints, TrlTrainer):
+    """TRL's SFTTrainer with our checkpoints and without telemetry."""
+
+
+class LoraSftTrainer:
+    """Trains a LoRA adapter on a loaded model (protocols.SftTrainer)."""
+
+    def __init__(self, loaded: LoadedModel, config: SftConfig, seed: int) -> None:
+        self.loaded, self.config, self.seed = loaded, config, seed
+
+    def train(
+        self, samples: Sequence[SFTSample], *, out_dir: Path, on_metrics: MetricSink, resume: bool = False
+    ) -> TrainResult:
+        """Train and write `out_dir/adapter_model.safetensors`, adapter_config.json and the tokenizer.
+
+        `on_metrics` first gets step 0 with row counts and dropped ids, then loss (nats a token), lr and gradient norm
+        every few steps. Ctrl-C keeps adapter and checkpoint (`resume=True` continues from it) and is raised again.
+        """
+        tokenizer = self.loaded.tokenizer
+        rows, dropped = encode_samples(
+            tokenizer, samples, self.config.max_length, list(end_ids(tokenizer, self.loaded.model))
+        )
+        if dropped:
+            log.warning("%d rows are longer than max_length and are left out: %s", len(dropped), ", ".join(dropped))
+        checkpoints = out_dir.parent / "checkpoints"
+        steps = self._steps(len(rows))
+        sink = LogSink(on_metrics)
+        with quiet():
+            trainer = self._trainer(rows, steps, checkpoints, sink)
+            on_metrics(
+                {"step": 0, "total_steps": steps, "rows": len(rows), "dropped": len(dropped), "dropped_ids": dropped}
+            )
+            start = newest_checkpoint(checkpoints) if resume else None
+            try:
+                trainer.train(resume_from_checkpoint=str(start) if start else None)
+            except KeyboardInterrupt:
+                trainer.save_now()
+                save_adapter(trainer.model, tokenizer, out_dir, self.loaded.label)
+                raise
+            save_adapter(trainer.model, tokenizer, out_dir, self.loaded.label)
+        last = {key: float(value) for key, value in sink.last.items() if isinstance(value, int | float)}
+        return TrainResult(out_dir, trainer.state.global_step, {**last, "dropped": float(len(dropped))})
+
+    def _steps(self, rows: int) -> int:
+        if self.config.max_steps is not None:
+            return self.config.max_steps
+        return max(1, math.ceil(math.ceil(rows / self.config.batch_size) * self.config.epochs))
+
+    def _trainer(self, rows: Sequence[Encoded], steps: int, checkpoints: Path, sink: LogSink) -> _Trainer:
+        config = self.config
+        micro = micro_batch_size(config.batch_size, config.micro_batch)
+        args = TrlConfig(
+            output_dir=str(checkpoints),
+            max_steps=steps,
+            per_device_train_batch_size=micro,
+            gradient_accumulation_steps=config.batch_size // micro,
+            learning_rate=config.lr,
+            lr_scheduler_type="cosine",
+            warmup_steps=math.ceil(config.warmup * steps),
+            weight_decay=0.0,
+            optim=optimizer_name(self.loaded),
+            gradient_checkpointing=config.grad_checkpointing,
+            train_sampling_strategy="group_by_length",
+            length_column_name="length",
+            remove_unused_columns=False,
+            max_length=None,
+            dataset_kwargs={"skip_prepare_dataset": True},
+            use_cpu=not on_cuda(self.loaded),
+            bf16=False,
+            seed=self.seed,
+            logging_steps=max(1, min(10, steps // 50)),
+            save_strategy="no",
+            report_to=[],
+            disable_tqdm=True,
+            dataloader_pin_memory=on_cuda(self.loaded),
+        )
+        data = Dataset.from_dict(
+            {
+                "input_ids": [row.input_ids for row in rows],
+                "labels": [row.labels for row in rows],
+                "length": [len(row.input_ids) for row in rows],
+            }
+        )
+        model = attach_lora(self.loaded, config.lora, self.seed, checkpointing=config.grad_checkpointing)
+        trainer = _Trainer(model=model, args=args, train_dataset=data, processing_class=self.loaded.tokenizer)
+        adapter_to_float32(trainer.model)
+        trainer.remove_callback(PrinterCallback)
+        trainer.add_callback(sink)
+        trainer.add_callback(UpdateGuard(trainer))
+        return trainer

@@ -1,0 +1,145 @@
+"""Every prompt of the project (method.md sections 3 and 7). Nothing else holds prompt text.
+
+Two styles: `full` (instructions in words, for instruct models) and `terse` (for the tiny student, whose pretraining
+taught it the form). Two orders: `verify_first` (<check> <think> <answer>) and `solve_first` (<think> <check> <answer>).
+Deviation 1: the template of CoT-Synthesizer hints that the most frequent answer may be right; we drop that hint.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+from realm_cli.records import Message, Problem, ShownRoute
+
+Style = Literal["full", "terse"]
+Order = Literal["verify_first", "solve_first"]
+
+NAMES = "ABCDEFGH"
+HIDDEN = "[hidden]"
+CUT = "[cut]"
+ROUTE_MARK = "[Route "
+
+SYSTEM = "You solve problems by careful reasoning."
+_FORM_BARE = "Use exactly this form:\n<think>\nyour own steps, one per line\n</think>\n<answer>final answer</answer>"
+_CHECK_FORM = "<check>\nA: right - reason\nB: wrong @2 - reason\n...\n</check>"
+_THINK_FORM = "<think>\nyour own steps, one per line\n</think>"
+_ANSWER_FORM = "<answer>final answer</answer>"
+
+
+def render_route(name: str, route: ShownRoute, *, shown_steps: int | None = None, hide_answer: bool = False) -> str:
+    """One route as a prompt shows it. `shown_steps` < len(steps) cuts it and ends it with `[cut]`.
+
+    Hiding the answer also hides the last step's result (what follows its last `=`), else the vote could be counted.
+    """
+    cut = shown_steps is not None and shown_steps < len(route.steps)
+    steps = list(route.steps[:shown_steps] if cut else route.steps)
+    if hide_answer and not cut and steps and "=" in steps[-1]:
+        steps[-1] = steps[-1].rpartition("=")[0] + "= " + HIDDEN
+    lines = [f"{ROUTE_MARK}{name}]"] + [f"{k}. {step}" for k, step in enumerate(steps, 1)]
+    lines.append(CUT if cut else f"Answer: {HIDDEN if hide_answer else route.answer}")
+    return "\n".join(lines)
+
+
+def bare_messages(question: str, style: Style = "full") -> list[Message]:
+    """The prompt without routes."""
+    if style == "terse":
+        return [{"role": "user", "content": question}]
+    return [
+        {"role": "system", "content": SYSTEM},
+        {"role": "user", "content": f"Problem:\n{question}\n{_FORM_BARE}"},
+    ]
+
+
+def routed_messages(
+    question: str,
+    shown: Sequence[ShownRoute],
+    *,
+    style: Style = "full",
+    order: Order = "verify_first",
+    shown_steps: Sequence[int] | None = None,
+    answers_hidden: bool = False,
+) -> list[Message]:
+    """The prompt that shows K routes in the given order under neutral names A, B, ..."""
+    cuts: Sequence[int | None] = shown_steps if shown_steps else [None] * len(shown)
+    body = "\n".join(
+        render_route(NAMES[i], route, shown_steps=cuts[i], hide_answer=answers_hidden) for i, route in enumerate(shown)
+    )
+    if style == "terse":
+        return [{"role": "user", "content": f"{question}\n{body}\n[Check]"}]
+    forms = [_CHECK_FORM, _THINK_FORM] if order == "verify_first" else [_THINK_FORM, _CHECK_FORM]
+    verb = "First check" if order == "verify_first" else "First solve the problem yourself. Then check"
+    tail = " Then solve the problem yourself." if order == "verify_first" else ""
+    text = (
+        f"Problem:\n{question}\nHere are {len(shown)} attempts by others. Any number of them may be wrong, including "
+        f'all. Popular answers are not safer.\n{body}\n{verb} each route: "right", or "wrong @k" with k the first '
+        f"wrong step, and a short reason.{tail} Use exactly this form:\n" + "\n".join([*forms, _ANSWER_FORM])
+    )
+    return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": text}]
+
+
+def solution_text(steps: Sequence[str], answer: str) -> str:
+    """The bare completion: own steps, then the answer. Also the own-solution part of a routed completion."""
+    return f"<think>\n{numbered(steps)}\n</think>\n<answer>{answer}</answer>"
+
+
+def check_text(verdicts: Sequence[bool], first_errors: Sequence[int | None]) -> str:
+    """A check block. A wrong route without a known first error is `wrong` without a step."""
+    lines = []
+    for name, right, k in zip(NAMES, verdicts, first_errors, strict=False):
+        lines.append(f"{name}: right" if right else f"{name}: wrong @{k}" if k else f"{name}: wrong")
+    return "<check>\n" + "\n".join(lines) + "\n</check>"
+
+
+def routed_text(
+    verdicts: Sequence[bool],
+    first_errors: Sequence[int | None],
+    steps: Sequence[str],
+    answer: str,
+    order: Order = "verify_first",
+) -> str:
+    """A complete routed completion in the given order."""
+    check, solution = check_text(verdicts, first_errors), solution_text(steps, answer)
+    if order == "verify_first":
+        return f"{check}\n{solution}"
+    think, _, tail = solution.partition("</think>\n")
+    return f"{think}</think>\n{check}\n{tail}"
+
+
+def numbered(steps: Sequence[str]) -> str:
+    """Steps as `1. ...` lines."""
+    return "\n".join(f"{k}. {step}" for k, step in enumerate(steps, 1))
+
+
+def route_messages(problem: Problem, style: Style = "full") -> list[Message]:
+    """What a route is sampled with: the bare prompt."""
+    return bare_messages(problem.question, style)
+
+
+def teacher_messages(problem: Problem, rules: str, notes: str, *, label: str | None = None) -> list[Message]:
+    """Guided prompt: the teacher sees rules and notes, the student never does. `label` adds the known answer."""
+    expert = f"You are an expert in {problem.domain or 'this domain'}."
+    parts = [expert]
+    if rules:
+        parts.append(f"Rules:\n{rules.strip()}")
+    if notes:
+        parts.append(f"Expert notes:\n{notes.strip()}")
+    parts.append(f"Problem:\n{problem.question}")
+    if label is not None:
+        parts.append(f"The correct answer is {label}. Explain how it follows.")
+    parts.append(
+        "Reason step by step. State in your own words the content of each rule at the step where you use it; never "
+        'mention a rule list, an id or these instructions. One numbered step per line. End with "Answer: <answer>".'
+    )
+    return [{"role": "user", "content": "\n\n".join(parts)}]
+
+
+def lemma_text(wrong_steps: Sequence[str], k: int, right_steps: Sequence[str], answer: str) -> tuple[str, int]:
+    """(completion, characters to mask): a wrong prefix up to step k, the correction, the right continuation.
+
+    LEMMA (2503.17439). The wrong prefix is context; the loss starts at the correction.
+    """
+    prefix = f"<think>\n{numbered(wrong_steps[:k])}\n"
+    fixed = "\n".join(f"{i}. {s}" for i, s in enumerate(right_steps[k - 1 :], k))
+    tail = f"Wait, step {k} is wrong.\n{fixed}\n</think>\n<answer>{answer}</answer>"
+    return prefix + tail, len(prefix)

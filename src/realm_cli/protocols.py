@@ -1,0 +1,137 @@
+"""The seams between stages and engines: small protocols over stdlib types and our rows.
+
+Stages (torch-free) receive objects that fulfil these; engines (torch, trl, servers) provide them; tests inject fakes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from realm_cli.records import Message, PlanRow, Problem, Sample, SFTSample
+
+
+@dataclass(frozen=True)
+class SamplingParams:
+    """How to sample. temperature 0 = greedy. `seed` is mixed with each request's key and the sample index."""
+
+    max_tokens: int = 256
+    temperature: float = 0.7
+    top_p: float = 1.0
+    top_k: int = 0  # 0 = off
+    min_p: float = 0.0
+    seed: int = 0
+    stop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class GenRequest:
+    """`n` completions of one prompt. `key` names the request in seeds; program engines read `problem`."""
+
+    key: str
+    messages: Sequence[Message]
+    n: int = 1
+    problem: Problem | None = None
+    first_sample: int = 0  # index of the first sample, for continued work and seeds
+
+
+@dataclass(frozen=True)
+class Completion:
+    """Sampled text without the end-of-turn token. `logprobs` (nats, one per sampled token) where known."""
+
+    text: str
+    n_tokens: int = 0
+    truncated: bool = False
+    token_ids: tuple[int, ...] = ()
+    logprobs: tuple[float, ...] = ()
+
+
+class Generator(Protocol):
+    """Anything that completes prompts: a local model, a server, a program, written text."""
+
+    @property
+    def name(self) -> str:
+        """Source label written to artifacts, e.g. `hf:tiny-student`."""
+
+    def generate(
+        self, requests: Sequence[GenRequest], params: SamplingParams
+    ) -> Iterator[tuple[int, list[Completion]]]:
+        """Yield (request index, its n completions) as they finish, in any order. Raises EngineError."""
+
+
+class NllScorer(Protocol):
+    """Scores text under a model (used by the hard-to-imitate filter)."""
+
+    def nll(self, pairs: Sequence[tuple[Sequence[Message], str]]) -> list[float]:
+        """Mean negative log-likelihood per completion token (nats) for each (messages, completion)."""
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a trainer leaves: where the adapter is, and the last metrics."""
+
+    adapter_dir: Path
+    steps: int
+    metrics: Mapping[str, float] = field(default_factory=dict)
+
+
+class Progress(Protocol):
+    """Shows long work: `with progress("rollout", total) as advance: advance(1, "note")`."""
+
+    def __call__(self, label: str, total: int | None) -> AbstractContextManager[Callable[[int, str], None]]:
+        """A bar with ETA for `total` units; `advance(n, note)` moves it."""
+
+
+MetricSink = Callable[[dict[str, Any]], None]
+
+
+class SftTrainer(Protocol):
+    """Fine-tunes an adapter on completions. `config` is the recipe's DistillConfig.sft block."""
+
+    def train(
+        self, samples: Sequence[SFTSample], *, out_dir: Path, on_metrics: MetricSink, resume: bool = False
+    ) -> TrainResult:
+        """Train and save `out_dir/adapter_model.safetensors`."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A completion's row and what the bridge learns from it: `bridge_text` is the own solution ("" = left out)."""
+
+    sample: Sample
+    bridge_text: str = ""
+
+
+@dataclass(frozen=True)
+class RlJob:
+    """Everything an RL engine needs, with the method passed in as plain functions.
+
+    plan: rows of all steps, ordered by (step, slot), `groups_per_step` rows a step.
+    score: (plan row, G completions) -> G Scored, advantages and bridge weights included.
+    bare_messages: problem id -> messages of the bare prompt (for the bridge).
+    on_samples / on_metrics: called once a step. evaluate: (generator, step) -> dev metrics with key `dev_bare`;
+    called every `eval_every` steps and at the end; the best `dev_bare` adapter is kept.
+    """
+
+    plan: Sequence[PlanRow]
+    steps: int
+    groups_per_step: int
+    group_size: int
+    score: Callable[[PlanRow, Sequence[Completion]], list[Scored]]
+    bare_messages: Callable[[str], Sequence[Message]]
+    on_samples: Callable[[Sequence[Sample]], None]
+    on_metrics: MetricSink
+    evaluate: Callable[[Generator, int], dict[str, float]]
+    eval_every: int
+    out_dir: Path
+    resume: bool = False
+
+
+class RlTrainer(Protocol):
+    """Runs GRPO over a plan and saves the best-bare adapter to `job.out_dir`."""
+
+    def train(self, job: RlJob) -> TrainResult:
+        """Train; `job.out_dir/adapter_model.safetensors` is the checkpoint with the best bare dev accuracy."""

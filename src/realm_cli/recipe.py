@@ -1,0 +1,317 @@
+"""Recipes: one sparse YAML holds all stages; `--set a.b=c` overrides; unknown keys are errors with the nearest name.
+
+Usage: `recipe = load_recipe("recipes/demo.yaml", ["train_rl.steps=50"])`. The resolved recipe (nulls kept) is written
+to every stage folder as recipe.json.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from realm_cli.errors import ConfigError
+
+Schedule = Literal["asymptotic", "linear", "cosine", "step", "abrupt", "none", "zero"]
+
+
+class Block(BaseModel):
+    """Frozen, complete, typed; an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class StudentConfig(Block):
+    """The small model that is trained. `model`: tiny-student, smollm2-135m, a hub id, a folder or a .gguf file."""
+
+    model: str = "tiny-student"
+    quant: Literal["auto", "none", "nf4"] = "auto"  # auto: nf4 on CUDA, none on the CPU
+    dtype: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bfloat16 on CUDA, float32 on the CPU
+    trust_remote_code: bool = False
+
+
+class DataConfig(Block):
+    """Where problems, rules and notes come from. `domain` names a built-in domain; files win over it."""
+
+    domain: str | None = None
+    problems: Path | None = None
+    rules: Path | None = None
+    notes: Path | None = None
+    n_train: int = Field(1200, ge=1)
+    n_dev: int = Field(200, ge=0)
+    n_test: int = Field(600, ge=1)
+
+
+class PromptConfig(Block):
+    """How students are asked (prompts.py)."""
+
+    style: Literal["full", "terse"] = "full"
+    order: Literal["verify_first", "solve_first"] = "verify_first"
+
+
+class LoraSettings(Block):
+    """All-linear LoRA. Dropout 0: RL with dropout measures a different policy than it samples."""
+
+    r: int = Field(16, ge=1)
+    alpha: int = Field(32, ge=1)
+    dropout: float = Field(0.0, ge=0.0, lt=1.0)
+
+
+class SftConfig(Block):
+    """Supervised fine-tuning (method.md section 3.5)."""
+
+    lora: LoraSettings = LoraSettings(r=32, alpha=64)
+    epochs: float = Field(2.0, gt=0)
+    max_steps: int | None = Field(None, ge=1)
+    lr: float = Field(2e-4, gt=0)
+    batch_size: int = Field(16, ge=1)  # effective
+    micro_batch: int = Field(16, ge=1)
+    warmup: float = Field(0.03, ge=0, lt=1)
+    max_length: int = Field(2048, ge=16)
+    grad_checkpointing: bool = False
+
+
+class DistillConfig(Block):
+    """Guided CoT distillation (method.md section 3)."""
+
+    teacher: str = "oracle"
+    n: int = Field(4, ge=1)
+    temperature: float = Field(0.7, ge=0)
+    top_p: float = Field(0.95, gt=0, le=1)
+    max_tokens: int = Field(512, ge=1)
+    limit: int | None = Field(None, ge=1)  # problems given to the teacher
+    min_steps: int = Field(3, ge=1)
+    max_steps: int = Field(12, ge=1)
+    near_duplicate: float = Field(0.8, gt=0, le=1)
+    nll_drop: float = Field(0.1, ge=0, lt=1)
+    keep_per_problem: int = Field(2, ge=1)
+    retry_with_label: bool = True
+    balance: bool = True
+    mix: dict[str, float] = {"guided": 0.7, "mrpv": 0.2, "lemma": 0.1}
+    sft: SftConfig = SftConfig()
+
+
+class RolloutConfig(Block):
+    """Route collection (method.md section 4). `student` in models = the recipe's student."""
+
+    models: list[str] = ["student"]
+    n: int = Field(4, ge=1)
+    self_n: int | None = Field(None, ge=1)  # samples of the student itself, for difficulty buckets; None = n
+    splits: list[Literal["train", "dev", "test"]] = ["train", "dev", "test"]
+    temperature: float = Field(0.7, ge=0)
+    top_p: float = Field(0.95, gt=0, le=1)
+    max_tokens: int = Field(512, ge=1)
+    limit: int | None = Field(None, ge=1)
+
+
+class VerifyConfig(Block):
+    """MRPV scores and route sets (method.md sections 5 and 6)."""
+
+    k: int = Field(4, ge=2, le=8)
+    sets_per_problem: int = Field(2, ge=1)
+    natural_frac: float = Field(0.25, ge=0, le=1)
+    same_wrong: float = Field(0.9, ge=0, le=1)
+    hide_answers: float = Field(0.25, ge=0, le=1)
+    tamper_final: float = Field(0.1, ge=0, le=1)
+    facts: Literal["auto", "number", "text"] = "auto"
+    leak_limit: float = Field(0.55, ge=0.5, le=1)
+    on_leak: Literal["warn", "fail"] = "warn"  # what to do when the leak probe's AUC exceeds leak_limit
+
+
+class RewardConfig(Block):
+    """Reward of method.md section 8: w_ans*r_ans + w_ver*r_ver + w_loc*r_loc + w_fmt*r_fmt - w_len*p_len - w_copy*p_copy."""
+
+    w_ans: float = 1.0
+    w_ver: float = 0.2
+    w_loc: float = 0.1
+    w_fmt: float = 0.1
+    w_len: float = 0.1
+    w_copy: float = 0.1
+    min_think_words: int = Field(20, ge=0)
+
+
+class BridgeConfig(Block):
+    """The bridge of method.md 9.1: what was solved with routes is credited to the bare prompt."""
+
+    beta: float = Field(8.0, ge=0)  # 0 = off
+    all_right: float = Field(0.2, ge=0)
+    drop_copied: bool = True
+
+
+class TrainRlConfig(Block):
+    """GRPO with fading routes (method.md sections 9 and 10)."""
+
+    steps: int = Field(500, ge=1)
+    eaai_steps: int | None = Field(None, ge=0)  # None = 0.6 * steps
+    schedule: Schedule = "asymptotic"
+    kappa: float = Field(3.0, gt=0)
+    fades: list[Literal["a", "b", "c", "d"]] = ["a"]
+    p_max: float = Field(0.85, ge=0, le=1)
+    p_retain: float = Field(0.0, ge=0, le=1)
+    group_size: int = Field(8, ge=2)
+    groups_per_step: int = Field(8, ge=1)
+    lr: float = Field(1e-5, gt=0)
+    warmup_steps: int = Field(10, ge=0)
+    lora: LoraSettings = LoraSettings()
+    loss_type: str = "dr_grpo"
+    scale_rewards: Literal["none", "group"] = "none"
+    beta: float = Field(0.0, ge=0)  # KL weight
+    epsilon: float = Field(0.2, gt=0)
+    epsilon_high: float = Field(0.28, gt=0)
+    max_grad_norm: float = Field(1.0, gt=0)
+    temperature: float = Field(1.0, gt=0)
+    max_tokens: int = Field(768, ge=1)
+    cache_tokens: int = Field(128, ge=0)
+    micro_batch: int = Field(8, ge=1)  # completions per forward; must divide groups_per_step * group_size
+    eval_every: int = Field(25, ge=1)
+    dev_limit: int = Field(200, ge=1)
+    bucket_weights: dict[str, float] | None = None  # sampling weight per difficulty bucket; None = uniform
+    save_every: int = Field(50, ge=1)
+    grad_checkpointing: bool = False
+    bridge: BridgeConfig = BridgeConfig()
+    reward: RewardConfig = RewardConfig()
+
+    @property
+    def fade_steps(self) -> int:
+        """T_e: the step from which no route is shown."""
+        return self.eaai_steps if self.eaai_steps is not None else int(0.6 * self.steps)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> TrainRlConfig:
+        if self.eaai_steps is not None and self.eaai_steps > self.steps:
+            raise ValueError(f"eaai_steps {self.eaai_steps} exceeds steps {self.steps}; the fade would never end")
+        total = self.groups_per_step * self.group_size
+        if total % self.micro_batch:
+            raise ValueError(f"micro_batch {self.micro_batch} must divide groups_per_step * group_size = {total}")
+        return self
+
+
+class EvalConfig(Block):
+    """Evaluation (method.md section 12). Routes for routed mode are drawn without labels."""
+
+    split: Literal["dev", "test"] = "test"
+    modes: list[Literal["bare", "routed", "routed_hidden"]] = ["bare", "routed"]
+    n: int = Field(1, ge=1)  # samples per problem; 1 = greedy
+    temperature: float = Field(0.7, ge=0)  # used when n > 1
+    max_tokens: int = Field(768, ge=1)
+    k: int = Field(4, ge=2, le=8)
+    limit: int | None = Field(None, ge=1)
+    bootstrap: int = Field(10_000, ge=100)
+
+
+class EngineConfig(Block):
+    """How models run. `batch_rows`: completions decoded together; threads 0 = the library's default."""
+
+    batch_rows: int = Field(64, ge=1)
+    threads: int = Field(0, ge=0)
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+
+
+class Recipe(Block):
+    """All stages of one run."""
+
+    name: str = "run"
+    seed: int = 0
+    student: StudentConfig = StudentConfig()
+    data: DataConfig = DataConfig()
+    prompt: PromptConfig = PromptConfig()
+    engine: EngineConfig = EngineConfig()
+    rollout: RolloutConfig = RolloutConfig()
+    verify: VerifyConfig = VerifyConfig()
+    distill: DistillConfig = DistillConfig()
+    train_rl: TrainRlConfig = TrainRlConfig()
+    eval: EvalConfig = EvalConfig()
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader that reads 1e-5 as a number (YAML 1.1 reads it as a string) and refuses doubled keys."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} given twice", key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+0123456789.")
+)
+
+
+def load_recipe(path: Path | str | None, overrides: list[str] | None = None) -> Recipe:
+    """Read a recipe and apply `a.b=c` overrides. ConfigError names file, key and the next step."""
+    place = str(path) if path is not None else "defaults"
+    data: Any = {}
+    if path is not None:
+        try:
+            data = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_Loader) or {}
+        except FileNotFoundError:
+            raise ConfigError(f"{place}: no such recipe; see the recipes/ folder") from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"{place}: cannot be read ({error.__class__.__name__}); give a YAML file") from None
+        except yaml.YAMLError as error:
+            mark = getattr(error, "problem_mark", None)
+            line = f" line {mark.line + 1}" if mark else ""
+            problem = getattr(error, "problem", None) or "broken YAML"
+            raise ConfigError(f"{place}:{line} {problem}; mend the YAML") from None
+        if not isinstance(data, dict):
+            raise ConfigError(f"{place}: a recipe is a mapping of stages, not a {type(data).__name__}")
+    for override in overrides or []:
+        _apply(data, override)
+    return parse_recipe(data, place)
+
+
+def parse_recipe(data: dict[str, Any], place: str) -> Recipe:
+    """Validate a mapping; `place` is named in errors."""
+    try:
+        return Recipe.model_validate(data)
+    except ValidationError as error:
+        raise ConfigError(f"{place}: {_first_problem(error)}") from None
+
+
+def _apply(data: dict[str, Any], override: str) -> None:
+    key, sep, text = override.partition("=")
+    if not sep or not key.strip():
+        raise ConfigError(f"--set {override}: expected KEY=VALUE, e.g. --set train_rl.steps=100")
+    try:
+        value = yaml.load(text, Loader=_Loader)
+    except yaml.YAMLError:
+        raise ConfigError(f"--set {override}: the value is not valid YAML; quote it") from None
+    *parents, last = key.strip().split(".")
+    node = data
+    for name in parents:
+        child = node.setdefault(name, {})
+        if not isinstance(child, dict):
+            raise ConfigError(f"--set {override}: {name} is not a block")
+        node = child
+    node[last] = value
+
+
+def _first_problem(error: ValidationError) -> str:
+    problems = error.errors()
+    first = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
+    where = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        names = _names_at(first["loc"][:-1])
+        near = difflib.get_close_matches(str(first["loc"][-1]), names, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]}?" if near else f"known keys: {', '.join(names)}"
+        return f"{where}: unknown key; {hint}"
+    message = first["msg"].removeprefix("Value error, ")
+    given = first.get("input")
+    shown = "" if isinstance(given, dict | list | BaseModel) else f" (got {given!r})"
+    return f"{where}: {message[0].lower()}{message[1:]}{shown}"
+
+
+def _names_at(loc: tuple[int | str, ...]) -> list[str]:
+    model: Any = Recipe
+    for part in loc:
+        field = model.model_fields.get(part) if hasattr(model, "model_fields") else None
+        model = field.annotation if field is not None else None
+    return sorted(model.model_fields) if hasattr(model, "model_fields") else []

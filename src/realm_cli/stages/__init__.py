@@ -1,0 +1,1 @@
+"""The five stages: (Recipe, Stage folder, rows, engines) -> Summary. Torch-free; engines are passed in."""

@@ -1,0 +1,278 @@
+"""Guided CoT distillation (method.md section 3): the teacher sees the rules, the student never does.
+
+Reads problems, rules and notes, optionally scored routes and sets (for the route-checking format and corrections) and
+external positives; writes distill/teacher.jsonl (raw, append-only), guided.jsonl (every CoT with keep or drop reason),
+sft.jsonl, metrics.jsonl and adapter/.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from realm_cli.artifacts import Appender, Stage, iter_rows, read_rows, write_rows
+from realm_cli.errors import DataError
+from realm_cli.method import guidance
+from realm_cli.method.answers import is_correct
+from realm_cli.method.steps import parse_route, step_facts
+from realm_cli.prompts import bare_messages, numbered, solution_text, teacher_messages
+from realm_cli.protocols import Generator, GenRequest, NllScorer, Progress, SamplingParams, SftTrainer, TrainResult
+from realm_cli.records import GuidedCoT, Problem, Route, RouteSet, ScoredRoute, SFTSample
+from realm_cli.stages.problems import spread
+from realm_cli.stages.summary import Summary, Table
+
+RuleCheck = Callable[[str, str], str]  # (question, solution text) -> "pass" | "fail"
+
+
+@dataclass(frozen=True)
+class Guide:
+    """What the teacher sees and what checks it. `scorer` is the student, for the hard-to-imitate filter."""
+
+    teacher: Generator
+    rules: str = ""
+    notes: str = ""
+    rule_check: RuleCheck | None = None
+    scorer: NllScorer | None = None
+    count_tokens: Callable[[str], int] = len
+    tries: int | None = None  # samples per problem; None = recipe.distill.n
+    retry: bool = True  # ask once more with the label shown; off for programs and written text
+
+
+@dataclass(frozen=True)
+class Extras:
+    """Optional material from other stages: files, read where given."""
+
+    positives: Path | None = None
+    sets: Path | None = None
+    scored: Path | None = None
+    problems: Mapping[str, Problem] = field(default_factory=dict)
+
+
+def distill_problems(problems: Sequence[Problem], limit: int | None) -> list[Problem]:
+    """Training problems the teacher may use: those tagged `distill` if any is, else all."""
+    train = [p for p in problems if p.split == "train"]
+    tagged = [p for p in train if "distill" in p.tags]
+    if not train:
+        raise DataError('distill: no problem with split "train"; mark some rows "split": "train"')
+    return spread(tagged or train, limit)
+
+
+def run_distill(
+    stage: Stage,
+    problems: Sequence[Problem],
+    guide: Guide,
+    extras: Extras,
+    trainer: SftTrainer | None,
+    *,
+    progress: Progress,
+    resume: bool = False,
+) -> Summary:
+    """Teacher, filters, samples, fine-tuning. `trainer` None stops after sft.jsonl."""
+    chosen = distill_problems(problems, stage.recipe.distill.limit)
+    raw = collect_cots(stage, chosen, guide, progress)
+    by_id = {problem.id: problem for problem in chosen}
+    cots = _filter(stage, raw, by_id, guide)
+    write_rows(stage.path("guided.jsonl"), cots)
+    kept = [cot for cot in cots if cot.kept]
+    if not kept:
+        reasons = Counter(_short(cot.drop_reason) for cot in cots).most_common(1)
+        raise DataError(
+            f"{stage.path('guided.jsonl')}: all {len(cots)} CoTs were dropped (most: {reasons[0][0]}); "
+            "read the file, then change the teacher or the distill filters"
+        )
+    samples = make_samples(stage, kept, by_id, extras)
+    write_rows(stage.path("sft.jsonl"), samples)
+    result = None
+    if trainer is not None:
+        total = int(stage.recipe.distill.sft.epochs * len(samples))
+        with Appender(stage.path("metrics.jsonl")) as out, progress("fine-tuning", total) as advance:
+            seen = 0
+
+            def on_metrics(row: dict[str, Any]) -> None:
+                nonlocal seen
+                out.add(row)
+                steps = row.get("total_steps")
+                now = int(total * row.get("step", 0) / steps) if steps else seen
+                advance(now - seen, f"loss {row['loss']:.3f}" if "loss" in row else "")
+                seen = now
+
+            result = trainer.train(samples, out_dir=stage.path("adapter"), on_metrics=on_metrics, resume=resume)
+    return _summary(stage, cots, samples, result)
+
+
+def collect_cots(stage: Stage, problems: Sequence[Problem], guide: Guide, progress: Progress) -> list[GuidedCoT]:
+    """Teacher samples, appended as they come; one retry with the label where no sample was right (3.2)."""
+    config = stage.recipe.distill
+    path = stage.path("teacher.jsonl")
+    with Appender(path):
+        pass  # drops a last line that was cut off
+    have = read_rows(path, GuidedCoT, allow_empty=True)
+    tries = guide.tries or config.n
+    _ask(stage, [p for p in problems if not _has(have, p.id, False)], guide, tries, False, progress)
+    have = read_rows(path, GuidedCoT, allow_empty=True)
+    if config.retry_with_label and guide.retry:
+        right = {cot.problem_id for cot in have if cot.correct}
+        failed = [p for p in problems if p.id not in right and not _has(have, p.id, True)]
+        _ask(stage, failed, guide, 1, True, progress)
+        have = read_rows(path, GuidedCoT, allow_empty=True)
+    if not have:
+        raise DataError(f"{path}: the teacher {guide.teacher.name} wrote nothing for {len(problems)} problems")
+    ids = {problem.id for problem in problems}
+    order = {problem.id: i for i, problem in enumerate(problems)}
+    return sorted((cot for cot in have if cot.problem_id in ids), key=lambda cot: (order[cot.problem_id], cot.id))
+
+
+def _has(cots: Sequence[GuidedCoT], problem_id: str, with_label: bool) -> bool:
+    return any(cot.problem_id == problem_id and cot.label_given == with_label for cot in cots)
+
+
+def _ask(stage: Stage, problems: Sequence[Problem], guide: Guide, n: int, with_label: bool, progress: Progress) -> None:
+    if not problems:
+        return
+    config = stage.recipe.distill
+    params = SamplingParams(config.max_tokens, config.temperature, config.top_p, seed=stage.recipe.seed)
+    requests = [
+        GenRequest(
+            key=f"{p.id}/label" if with_label else p.id,
+            messages=teacher_messages(p, guide.rules, guide.notes, label=p.answer if with_label else None),
+            n=n,
+            problem=p,
+        )
+        for p in problems
+    ]
+    label = f"teacher {guide.teacher.name}" + (" (label shown)" if with_label else "")
+    with Appender(stage.path("teacher.jsonl")) as out, progress(label, len(requests)) as advance:
+        for index, completions in guide.teacher.generate(requests, params):
+            problem = problems[index]
+            for sample, completion in enumerate(completions):
+                steps, answer = parse_route(completion.text)
+                out.add(
+                    GuidedCoT(
+                        id=f"{problem.id}/{'label' if with_label else 'cot'}/{sample}",
+                        problem_id=problem.id,
+                        teacher=guide.teacher.name,
+                        rules_shown=bool(guide.rules),
+                        label_given=with_label,
+                        text=completion.text,
+                        steps=steps,
+                        final_answer=answer,
+                        correct=not completion.truncated and is_correct(answer, problem),
+                    )
+                )
+            advance(1, "")
+
+
+def _filter(stage: Stage, raw: Sequence[GuidedCoT], problems: Mapping[str, Problem], guide: Guide) -> list[GuidedCoT]:
+    config = stage.recipe.distill
+    style = stage.recipe.prompt.style
+    cots = [cot.model_copy(update={"leak_flags": guidance.leak_flags(cot.text)}) for cot in raw]
+    if guide.rule_check is not None:
+        check = guide.rule_check
+        cots = [
+            cot.model_copy(update={"rule_check": check(problems[cot.problem_id].question, _as_text(cot))})
+            for cot in cots
+        ]
+    if guide.scorer is not None and config.nll_drop > 0:
+        pairs = [
+            (bare_messages(problems[c.problem_id].question, style), solution_text(c.steps, c.final_answer or ""))
+            for c in cots
+        ]
+        cots = [
+            cot.model_copy(update={"nll_student": nll}) for cot, nll in zip(cots, guide.scorer.nll(pairs), strict=True)
+        ]
+    options = guidance.FilterOptions(
+        min_steps=config.min_steps,
+        max_steps=config.max_steps,
+        max_tokens=config.max_tokens,
+        near_duplicate=config.near_duplicate,
+        nll_drop=config.nll_drop,
+        keep_per_problem=config.keep_per_problem,
+        balance=config.balance,
+    )
+    labelled = any(p.answer_type in ("label", "choice") for p in problems.values())
+    classes = {p.id: p.answer for p in problems.values()} if labelled else None
+
+    def facts(cot: GuidedCoT) -> set[str]:
+        return {fact for step in step_facts(cot.steps, problems[cot.problem_id].question) for fact in step}
+
+    return guidance.filter_cots(cots, options=options, n_tokens=guide.count_tokens, facts=facts, answer_class=classes)
+
+
+def _as_text(cot: GuidedCoT) -> str:
+    return f"{numbered(cot.steps)}\nAnswer: {cot.final_answer}"
+
+
+def make_samples(
+    stage: Stage, kept: Sequence[GuidedCoT], problems: Mapping[str, Problem], extras: Extras
+) -> list[SFTSample]:
+    """The R1 mix: guided CoTs, external positives, the route-checking format, corrections (3.6)."""
+    prompt = stage.recipe.prompt
+    style, order = prompt.style, prompt.order
+    solutions = {cot.problem_id: (cot.steps, cot.final_answer or "") for cot in reversed(kept)}
+    guided = [guidance.guided_sample(problems[cot.problem_id], cot, style) for cot in kept]
+    positives = []
+    if extras.positives is not None:
+        for route in iter_rows(extras.positives, Route, made_by="realm rollout"):
+            problem = extras.problems.get(route.problem_id)
+            if problem is not None and problem.split == "train" and route.correct and not route.truncated:
+                positives.append(guidance.positive_sample(problem, route, style))
+        if not positives:
+            raise DataError(f"{extras.positives}: no correct route on a training problem; leave --positives out")
+    mrpv, lemma = [], []
+    if extras.sets is not None:
+        for route_set in iter_rows(extras.sets, RouteSet, made_by="realm verify"):
+            if route_set.problem_id in solutions:
+                steps, answer = solutions[route_set.problem_id]
+                problem = problems[route_set.problem_id]
+                mrpv.append(guidance.mrpv_sample(problem, route_set, steps, answer, style, order))
+    if extras.scored is not None:
+        for scored in iter_rows(extras.scored, ScoredRoute, made_by="realm verify"):
+            if scored.problem_id in solutions and not scored.correct:
+                found = guidance.lemma_sample(
+                    problems[scored.problem_id], scored, solutions[scored.problem_id][0], style
+                )
+                if found is not None:
+                    lemma.append(found)
+    rng = random.Random(f"{stage.recipe.seed}:mix")
+    return guidance.sample_mix(guided, positives, mrpv, lemma, weights=stage.recipe.distill.mix, rng=rng)
+
+
+def _short(reason: str | None) -> str:
+    """Drop reasons without their particulars, for counting."""
+    text = reason or "kept"
+    for cut in (" of ", " (", ":"):
+        text = text.split(cut)[0]
+    return text
+
+
+def _summary(
+    stage: Stage, cots: Sequence[GuidedCoT], samples: Sequence[SFTSample], result: TrainResult | None
+) -> Summary:
+    reasons = Counter(_short(cot.drop_reason) if not cot.kept else "kept" for cot in cots)
+    kinds = Counter(sample.kind for sample in samples)
+    per_problem: dict[str, int] = defaultdict(int)
+    for cot in cots:
+        per_problem[cot.problem_id] += cot.kept
+    data = {
+        "cots": len(cots),
+        "kept": reasons["kept"],
+        "dropped": {reason: count for reason, count in reasons.items() if reason != "kept"},
+        "problems_with_cot": sum(count > 0 for count in per_problem.values()),
+        "problems": len(per_problem),
+        "samples": dict(kinds),
+        "adapter": str(result.adapter_dir) if result else None,
+        **(dict(result.metrics) if result else {}),
+    }
+    tables = [
+        Table("Teacher CoTs", ["verdict", "count"], [[reason, str(count)] for reason, count in reasons.most_common()]),
+        Table("Fine-tuning samples", ["kind", "count"], [[kind, str(count)] for kind, count in kinds.most_common()]),
+    ]
+    notes = [f"{data['problems_with_cot']} of {data['problems']} problems have a kept CoT"]
+    if result and "loss" in result.metrics:
+        notes.append(f"last loss {result.metrics['loss']:.3f} after {result.steps} steps")
+    names = ["guided.jsonl", "sft.jsonl"] + (["metrics.jsonl", "adapter"] if result else [])
+    return Summary("distill", data, tables, notes, [str(stage.path(name)) for name in names])

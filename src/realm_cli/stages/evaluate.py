@@ -1,0 +1,199 @@
+"""Evaluate models bare and routed, with confidence intervals and paired comparisons (method.md section 12).
+
+Reads problems (and routes for routed modes, drawn without labels); writes eval/predictions.jsonl and eval/report.json.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from realm_cli.artifacts import Appender, Stage, iter_rows, read_rows, write_json
+from realm_cli.errors import DataError
+from realm_cli.method import scoring
+from realm_cli.method.answers import answer_key, flexible_answer, is_correct
+from realm_cli.method.parsing import Parsed, parse_completion
+from realm_cli.prompts import bare_messages, routed_messages
+from realm_cli.protocols import Completion, Generator, GenRequest, Progress, SamplingParams
+from realm_cli.records import Mode, Prediction, Problem, Route, ShownRoute
+from realm_cli.stages.report_tables import build_report, report_tables
+from realm_cli.stages.summary import Summary
+
+ModelFactory = Callable[[], Generator]
+
+
+def shown_for_test(
+    problems: Sequence[Problem], routes: Mapping[str, Sequence[Route]], k: int, seed: int
+) -> dict[str, list[ShownRoute]]:
+    """K routes per problem, drawn uniformly by id alone: labels are never read for the choice (13.7)."""
+    chosen: dict[str, list[ShownRoute]] = {}
+    for problem in problems:
+        pool = {r.id: r for r in routes.get(problem.id, []) if not r.truncated and r.final_answer and r.steps}
+        if len(pool) >= k:
+            ids = scoring.choose_routes(sorted(pool), k, random.Random(f"{seed}:{problem.id}:eval"))
+            chosen[problem.id] = [
+                ShownRoute(route_id=i, steps=pool[i].steps, answer=pool[i].final_answer, label=pool[i].correct)
+                for i in ids
+            ]
+    return chosen
+
+
+def load_routes(path: Path, problems: Sequence[Problem]) -> dict[str, list[Route]]:
+    """Routes of the given problems, by problem id."""
+    ids = {problem.id for problem in problems}
+    found: dict[str, list[Route]] = defaultdict(list)
+    for route in iter_rows(path, Route, made_by="realm rollout"):
+        if route.problem_id in ids:
+            found[route.problem_id].append(route)
+    return dict(found)
+
+
+def run_eval(
+    stage: Stage,
+    problems: Sequence[Problem],
+    models: Mapping[str, ModelFactory],
+    routes_path: Path | None,
+    *,
+    modes: Sequence[Mode],
+    compare: bool,
+    progress: Progress,
+) -> Summary:
+    """Predict with every model in every mode, continuing what an interrupted run left; then the report."""
+    config, recipe = stage.recipe.eval, stage.recipe
+    shown: dict[str, list[ShownRoute]] = {}
+    if any(mode != "bare" for mode in modes):
+        if routes_path is None:
+            raise DataError("eval: routed modes need routes; run `realm rollout`, give --routes, or use --mode bare")
+        shown = shown_for_test(problems, load_routes(routes_path, problems), config.k, recipe.seed)
+        if not shown:
+            raise DataError(
+                f"{routes_path}: no {config.split} problem has {config.k} routes; run `realm rollout` on it"
+            )
+    path = stage.path("predictions.jsonl")
+    done = _done(path)
+    temperature = 0.0 if config.n == 1 else config.temperature
+    params = SamplingParams(config.max_tokens, temperature, seed=recipe.seed)
+    for label, factory in models.items():
+        work = [
+            (mode, problem)
+            for mode in modes
+            for problem in problems
+            if (mode == "bare" or problem.id in shown) and f"{label}/{mode}/{problem.id}/{config.n - 1}" not in done
+        ]
+        if not work:
+            continue
+        generator = factory()
+        requests = [_request(stage, mode, p, shown.get(p.id, [])) for mode, p in work]
+        with Appender(path) as out, progress(f"eval {label}", len(requests)) as advance:
+            for index, completions in generator.generate(requests, params):
+                mode, problem = work[index]
+                for sample, completion in enumerate(completions):
+                    name = f"{label}/{mode}/{problem.id}/{sample}"
+                    if name not in done:
+                        out.add(predict(stage, label, mode, problem, sample, completion, shown.get(problem.id, [])))
+                advance(1, "")
+    wanted = {problem.id for problem in problems}
+    rows = [row for row in read_rows(path, Prediction) if row.problem_id in wanted and row.model in models]
+    report = build_report(rows, seed=recipe.seed, bootstrap=config.bootstrap, compare=compare)
+    report["routes"] = _routes_report(problems, shown)
+    write_json(stage.path("report.json"), report)
+    return Summary(
+        "eval",
+        report,
+        report_tables(report),
+        files=[str(stage.path("report.json")), str(path)],
+    )
+
+
+def _done(path: Path) -> set[str]:
+    if not path.exists():
+        return set()
+    with Appender(path):
+        pass  # drops a last line that was cut off
+    return {row.id for row in read_rows(path, Prediction, allow_empty=True)}
+
+
+def _request(stage: Stage, mode: Mode, problem: Problem, shown: Sequence[ShownRoute]) -> GenRequest:
+    prompt = stage.recipe.prompt
+    if mode == "bare":
+        messages = bare_messages(problem.question, prompt.style)
+    else:
+        hidden = mode == "routed_hidden"
+        messages = routed_messages(
+            problem.question, shown, style=prompt.style, order=prompt.order, answers_hidden=hidden
+        )
+    return GenRequest(key=f"{problem.id}/{mode}", messages=messages, n=stage.recipe.eval.n, problem=problem)
+
+
+def predict(
+    stage: Stage,
+    label: str,
+    mode: Mode,
+    problem: Problem,
+    sample: int,
+    completion: Completion,
+    shown: Sequence[ShownRoute],
+) -> Prediction:
+    """One graded row. `correct` uses the strict answer tag, `correct_flexible` any final answer."""
+    recipe = stage.recipe
+    k = 0 if mode == "bare" else len(shown)
+    words = recipe.train_rl.reward.min_think_words
+    parsed = parse_completion(completion.text, k=k, order=recipe.prompt.order, min_think_words=words)
+    routed = mode != "bare"
+    votes = [answer_key(route.answer, problem) for route in shown] if routed else []
+    plurality = scoring.plurality(votes) if votes else None
+    return Prediction(
+        id=f"{label}/{mode}/{problem.id}/{sample}",
+        model=label,
+        mode=mode,
+        problem_id=problem.id,
+        group=problem.group,
+        sample=sample,
+        route_ids=[route.route_id for route in shown] if routed else [],
+        completion=completion.text,
+        answer=parsed.answer,
+        correct=not completion.truncated and is_correct(parsed.answer, problem),
+        correct_flexible=is_correct(flexible_answer(completion.text), problem),
+        format_ok=parsed.ok,
+        verdict_bal_acc=_verdict_accuracy(parsed, shown) if routed else None,
+        plurality_correct=plurality == answer_key(problem.answer, problem) if routed else None,
+        any_correct=any(route.label for route in shown) if routed else None,
+        n_tokens=completion.n_tokens,
+        truncated=completion.truncated,
+    )
+
+
+def _verdict_accuracy(parsed: Parsed, shown: Sequence[ShownRoute]) -> float | None:
+    """Mean of the hit rates on right and on wrong routes; None where only one sign is shown."""
+    hits: dict[bool, list[bool]] = {True: [], False: []}
+    for verdict, route in zip(parsed.verdicts or [None] * len(shown), shown, strict=False):
+        hits[route.label].append(verdict is route.label)
+    if not hits[True] or not hits[False]:
+        return None
+    return sum(sum(found) / len(found) for found in hits.values()) / 2
+
+
+def _routes_report(problems: Sequence[Problem], shown: Mapping[str, Sequence[ShownRoute]]) -> dict[str, Any] | None:
+    """Plurality and any-correct of the routes shown: the lines a routed model must beat."""
+    if not shown:
+        return None
+    by_group: dict[str, list[tuple[bool, bool]]] = defaultdict(list)
+    for problem in problems:
+        routes = shown.get(problem.id)
+        if routes:
+            vote = scoring.plurality([answer_key(route.answer, problem) for route in routes])
+            pair = (vote == answer_key(problem.answer, problem), any(route.label for route in routes))
+            by_group["all"].append(pair)
+            if problem.group:
+                by_group[problem.group].append(pair)
+    return {
+        name: {
+            "n": len(pairs),
+            "plurality": sum(p for p, _ in pairs) / len(pairs),
+            "any_correct": sum(a for _, a in pairs) / len(pairs),
+        }
+        for name, pairs in by_group.items()
+    }

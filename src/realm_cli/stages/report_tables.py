@@ -1,0 +1,137 @@
+"""From predictions to the evaluation report: accuracies with CIs, pass@k, paired comparisons, and their tables."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from itertools import combinations
+from typing import Any
+
+from realm_cli.method import scoring
+from realm_cli.records import Prediction
+from realm_cli.stages.summary import Table, interval, percent
+
+
+def build_report(rows: Sequence[Prediction], *, seed: int, bootstrap: int, compare: bool) -> dict[str, Any]:
+    """{"results": [one per model x mode x group], "comparisons": [...]}; values are shares, CIs are 95 %."""
+    cells: dict[tuple[str, str, str], list[Prediction]] = defaultdict(list)
+    for row in rows:
+        cells[row.model, row.mode, "all"].append(row)
+        if row.group:
+            cells[row.model, row.mode, row.group].append(row)
+    results = [_cell(model, mode, group, found, seed, bootstrap) for (model, mode, group), found in cells.items()]
+    comparisons = []
+    if compare:
+        models = list(dict.fromkeys(row.model for row in rows))
+        modes = list(dict.fromkeys(row.mode for row in rows))
+        groups = list(dict.fromkeys(key[2] for key in cells))
+        for mode in modes:
+            for group in sorted(groups, key=lambda g: g != "all"):
+                for first, second in combinations(models, 2):
+                    one, two = cells.get((first, mode, group)), cells.get((second, mode, group))
+                    if one and two:
+                        comparisons.append(_comparison(first, second, mode, group, one, two, seed, bootstrap))
+    return {"results": results, "comparisons": comparisons}
+
+
+def _by_problem(rows: Sequence[Prediction]) -> dict[str, float]:
+    flags: dict[str, list[bool]] = defaultdict(list)
+    for row in rows:
+        flags[row.problem_id].append(row.correct)
+    return {problem: sum(found) / len(found) for problem, found in flags.items()}
+
+
+def _cell(model: str, mode: str, group: str, rows: Sequence[Prediction], seed: int, bootstrap: int) -> dict[str, Any]:
+    scores = _by_problem(rows)
+    mean, low, high = scoring.accuracy_ci(list(scores.values()), seed, bootstrap)
+    samples = max(row.sample for row in rows) + 1
+    counts: dict[str, list[bool]] = defaultdict(list)
+    for row in rows:
+        counts[row.problem_id].append(row.correct)
+    passes = {
+        f"pass@{k}": sum(scoring.pass_at_k(len(f), sum(f), k) for f in counts.values()) / len(counts)
+        for k in (1, 2, 4, 8, 16)
+        if 1 < samples and k <= samples
+    }
+    verdicts = [row.verdict_bal_acc for row in rows if row.verdict_bal_acc is not None]
+    return {
+        "model": model,
+        "mode": mode,
+        "group": group,
+        "n": len(scores),
+        "samples": samples,
+        "accuracy": mean,
+        "low": low,
+        "high": high,
+        "accuracy_flexible": sum(row.correct_flexible for row in rows) / len(rows),
+        "format_ok": sum(row.format_ok for row in rows) / len(rows),
+        "truncated": sum(row.truncated for row in rows) / len(rows),
+        "mean_tokens": sum(row.n_tokens for row in rows) / len(rows),
+        "verdict_bal_acc": sum(verdicts) / len(verdicts) if verdicts else None,
+        **passes,
+    }
+
+
+def _comparison(
+    first: str,
+    second: str,
+    mode: str,
+    group: str,
+    one: Sequence[Prediction],
+    two: Sequence[Prediction],
+    seed: int,
+    bootstrap: int,
+) -> dict[str, Any]:
+    """second - first, paired by problem."""
+    a, b = _by_problem(one), _by_problem(two)
+    common = sorted(a.keys() & b.keys())
+    found = scoring.paired_difference([b[i] for i in common], [a[i] for i in common], seed, bootstrap)
+    return {
+        "from": first,
+        "to": second,
+        "mode": mode,
+        "group": group,
+        "n": len(common),
+        "difference": found.mean,
+        "low": found.low,
+        "high": found.high,
+        "discordant": found.discordant,
+        "mcnemar_p": found.mcnemar_p,
+    }
+
+
+def report_tables(report: dict[str, Any]) -> list[Table]:
+    """Accuracy by model and mode, groups in columns; then the paired differences."""
+    results = report["results"]
+    groups = list(dict.fromkeys(r["group"] for r in sorted(results, key=lambda r: r["group"] != "all")))
+    tables = []
+    for mode in dict.fromkeys(r["mode"] for r in results):
+        rows = []
+        for model in dict.fromkeys(r["model"] for r in results):
+            cells = {r["group"]: r for r in results if r["model"] == model and r["mode"] == mode}
+            if cells:
+                overall = cells["all"]
+                values = [interval(c["accuracy"], c["low"], c["high"]) if (c := cells.get(g)) else "-" for g in groups]
+                rows.append([model, *values, percent(overall["format_ok"]), f"{overall['mean_tokens']:.0f}"])
+        lines = report.get("routes")
+        if mode != "bare" and lines:
+            for key, label in (("plurality", "(plurality of the routes)"), ("any_correct", "(any route correct)")):
+                rows.append([label, *[percent(lines[g][key]) if g in lines else "-" for g in groups], "", ""])
+        sizes = {r["group"]: r["n"] for r in results if r["mode"] == mode}
+        heads = [f"{g} (n={sizes.get(g, 0)})" for g in groups]
+        tables.append(Table(f"Accuracy %, {mode} [95 % CI]", ["model", *heads, "format %", "tokens"], rows))
+    pairs = [
+        [
+            c["mode"],
+            f"{c['from']} -> {c['to']}",
+            interval(c["difference"], c["low"], c["high"]),
+            str(c["discordant"]),
+            f"{c['mcnemar_p']:.2g}" if c["mcnemar_p"] is not None else "-",
+        ]
+        for c in report["comparisons"]
+        if c["group"] == "all"
+    ]
+    if pairs:
+        columns = ["mode", "pair", "difference, points [95 % CI]", "discordant", "McNemar p"]
+        tables.append(Table("Paired differences", columns, pairs))
+    return tables

@@ -1,0 +1,281 @@
+"""Plan the fade, then GRPO with routes that fade to none and the bridge to the bare prompt (method.md 7-10).
+
+Reads problems and verify/sets.jsonl; writes train_rl/plan.jsonl before training, then samples.jsonl, metrics.jsonl and
+adapter/ (the checkpoint with the best bare dev accuracy).
+"""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from realm_cli.artifacts import Appender, Stage, iter_rows, read_rows, write_rows
+from realm_cli.errors import DataError
+from realm_cli.method import answers, bridge, eaai
+from realm_cli.method.parsing import parse_completion
+from realm_cli.method.rewards import RewardOptions, RewardWeights, score_group
+from realm_cli.prompts import bare_messages
+from realm_cli.protocols import (
+    Completion,
+    Generator,
+    GenRequest,
+    Progress,
+    RlJob,
+    RlTrainer,
+    SamplingParams,
+    Scored,
+    TrainResult,
+)
+from realm_cli.records import PlanRow, Problem, RouteSet, Sample
+from realm_cli.recipe import Recipe
+from realm_cli.stages.problems import spread
+from realm_cli.stages.summary import Summary, Table, percent
+
+
+def make_plan(recipe: Recipe, problems: Sequence[Problem], sets: Sequence[RouteSet]) -> list[PlanRow]:
+    """All groups of all steps, before anything is trained (method.md section 9)."""
+    config = recipe.train_rl
+    by_problem: dict[str, list[RouteSet]] = defaultdict(list)
+    for route_set in sets:
+        by_problem[route_set.problem_id].append(route_set)
+    weights = None
+    if config.bucket_weights is not None:
+        table = config.bucket_weights
+        weights = {p.id: table.get(p.bucket or "", 1.0) for p in problems}
+    return list(
+        eaai.build_plan(
+            problems,
+            by_problem,
+            steps=config.steps,
+            groups_per_step=config.groups_per_step,
+            eaai_steps=config.fade_steps,
+            schedule=config.schedule,
+            p_max=config.p_max,
+            p_retain=config.p_retain,
+            fades=frozenset(config.fades),
+            style=recipe.prompt.style,
+            order=recipe.prompt.order,
+            seed=recipe.seed,
+            kappa=config.kappa,
+            weights=weights,
+        )
+    )
+
+
+def run_plan(stage: Stage, train: Sequence[Problem], sets_path: Path | None) -> list[PlanRow]:
+    """Write plan.jsonl, or read the one that an interrupted run left."""
+    path = stage.path("plan.jsonl")
+    if path.exists():
+        return read_rows(path, PlanRow)
+    sets: list[RouteSet] = []
+    if stage.recipe.train_rl.schedule != "zero":
+        if sets_path is None:
+            raise DataError(
+                "train-rl: no route sets; run `realm verify`, give --sets, or use schedule zero (plain GRPO)"
+            )
+        ids = {problem.id for problem in train}
+        sets = [s for s in iter_rows(sets_path, RouteSet, made_by="realm verify") if s.problem_id in ids]
+        if not sets:
+            raise DataError(f"{sets_path}: no route set for any training problem; run `realm rollout` on split train")
+    plan = make_plan(stage.recipe, train, sets)
+    write_rows(path, plan)
+    return plan
+
+
+def make_scorer(
+    recipe: Recipe, problems: Mapping[str, Problem]
+) -> Callable[[PlanRow, Sequence[Completion]], list[Scored]]:
+    """The reward of method.md section 8 and the bridge weights of 9.1, as one plain function."""
+    config = recipe.train_rl
+    reward = config.reward
+    options = RewardOptions(
+        weights=RewardWeights(
+            ans=reward.w_ans, ver=reward.w_ver, loc=reward.w_loc, fmt=reward.w_fmt, len=reward.w_len, copy=reward.w_copy
+        ),
+        order=recipe.prompt.order,
+        min_think_words=reward.min_think_words,
+        max_tokens=config.max_tokens,
+        cache_tokens=config.cache_tokens,
+    )
+
+    def score(row: PlanRow, completions: Sequence[Completion]) -> list[Scored]:
+        problem = problems[row.problem_id]
+        samples = score_group(
+            row,
+            completions,
+            grade=lambda answer: answers.is_correct(answer, problem),
+            key=lambda answer: answers.answer_key(answer, problem),
+            options=options,
+            scale=config.scale_rewards,
+        )
+        if not row.routed or config.bridge.beta == 0:
+            return [Scored(sample) for sample in samples]
+        parsed = [
+            parse_completion(
+                c.text, k=len(row.shown), order=recipe.prompt.order, min_think_words=reward.min_think_words
+            )
+            for c in completions
+        ]
+        weights = bridge.bridge_weights(
+            samples,
+            parsed,
+            routed=True,
+            all_right=config.bridge.all_right,
+            drop_copied=config.bridge.drop_copied,
+        )
+        return [
+            Scored(sample.model_copy(update={"bridge_weight": weight}), part.own_solution if weight else "")
+            for sample, part, weight in zip(samples, parsed, weights, strict=True)
+        ]
+
+    return score
+
+
+def make_evaluator(recipe: Recipe, dev: Sequence[Problem]) -> Callable[[Generator, int], dict[str, float]]:
+    """Greedy bare accuracy on a fixed dev set; key `dev_bare`, and one per problem group."""
+    config = recipe.train_rl
+    chosen = spread(dev, config.dev_limit)
+    params = SamplingParams(max_tokens=config.max_tokens, temperature=0.0, seed=recipe.seed)
+
+    def evaluate(generator: Generator, step: int) -> dict[str, float]:
+        requests = [
+            GenRequest(key=p.id, messages=bare_messages(p.question, recipe.prompt.style), problem=p) for p in chosen
+        ]
+        right: dict[str, list[bool]] = defaultdict(list)
+        for index, completions in generator.generate(requests, params):
+            problem = chosen[index]
+            correct = answers.is_correct(answers.strict_answer(completions[0].text), problem)
+            right["dev_bare"].append(correct)
+            if problem.group:
+                right[f"dev_bare/{problem.group}"].append(correct)
+        return {key: sum(flags) / len(flags) for key, flags in right.items()}
+
+    return evaluate
+
+
+@dataclass(frozen=True)
+class RlInputs:
+    """Problems by split, as train-rl needs them."""
+
+    train: Sequence[Problem]
+    dev: Sequence[Problem]
+
+
+def run_train_rl(
+    stage: Stage,
+    inputs: RlInputs,
+    plan: Sequence[PlanRow],
+    trainer: RlTrainer,
+    *,
+    progress: Progress,
+    resume: bool = False,
+) -> Summary:
+    """Train over the plan; rows and metrics are written as they come."""
+    recipe, config = stage.recipe, stage.recipe.train_rl
+    problems = {problem.id: problem for problem in [*inputs.train, *inputs.dev]}
+    style = recipe.prompt.style
+    with (
+        Appender(stage.path("samples.jsonl")) as samples_out,
+        Appender(stage.path("metrics.jsonl")) as metrics_out,
+        progress("train-rl", config.steps) as advance,
+    ):
+
+        def on_samples(samples: Sequence[Sample]) -> None:
+            for sample in samples:
+                samples_out.add(sample)
+
+        seen = 0
+
+        def on_metrics(row: dict[str, Any]) -> None:
+            nonlocal seen
+            if "resumed_from" in row:  # samples count steps from 0, metrics rows come after their step
+                samples_out.keep_steps(row["resumed_from"])
+                metrics_out.keep_steps(row["resumed_from"] + 1)
+            metrics_out.add(row)
+            advance(row["step"] - seen, _note(row))
+            seen = row["step"]
+
+        job = RlJob(
+            plan=plan,
+            steps=config.steps,
+            groups_per_step=config.groups_per_step,
+            group_size=config.group_size,
+            score=make_scorer(recipe, problems),
+            bare_messages=lambda problem_id: bare_messages(problems[problem_id].question, style),
+            on_samples=on_samples,
+            on_metrics=on_metrics,
+            evaluate=make_evaluator(recipe, inputs.dev),
+            eval_every=config.eval_every,
+            out_dir=stage.path("adapter"),
+            resume=resume,
+        )
+        result = trainer.train(job)
+    return _summary(stage, plan, result)
+
+
+def _note(row: Mapping[str, Any]) -> str:
+    if "dev_bare" in row:
+        return f"bare dev {100 * row['dev_bare']:.1f} %"
+    reward = row.get("reward")
+    return f"reward {reward:.2f}" if isinstance(reward, float) else ""
+
+
+def read_metrics(path: Path) -> list[dict[str, Any]]:
+    """Rows of a metrics.jsonl file."""
+    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+
+
+def _summary(stage: Stage, plan: Sequence[PlanRow], result: TrainResult) -> Summary:
+    curve = [row for row in read_metrics(stage.path("metrics.jsonl")) if "dev_bare" in row]
+    lam = {row.step: row.lam for row in plan}
+    shares = _routed_share(plan)
+    rows = [
+        [
+            str(row["step"]),
+            f"{lam.get(int(row['step']), 0.0):.2f}",
+            percent(shares.get(int(row["step"]))),
+            percent(row["dev_bare"]),
+        ]
+        for row in curve
+    ]
+    data = {
+        "steps": result.steps,
+        "eaai_steps": stage.recipe.train_rl.fade_steps,
+        "adapter": str(result.adapter_dir),
+        "dev_bare": [[row["step"], row["dev_bare"]] for row in curve],
+        **{key: value for key, value in result.metrics.items() if isinstance(value, int | float)},
+    }
+    return Summary(
+        "train_rl",
+        data,
+        [Table("Bare accuracy on dev while the routes fade", ["step", "lambda", "routed %", "bare dev %"], rows)],
+        files=[str(stage.path(n)) for n in ("adapter", "plan.jsonl", "samples.jsonl", "metrics.jsonl")],
+    )
+
+
+def _routed_share(plan: Sequence[PlanRow]) -> dict[int, float]:
+    by_step: dict[int, list[bool]] = defaultdict(list)
+    for row in plan:
+        by_step[row.step].append(row.routed)
+    return {step: sum(flags) / len(flags) for step, flags in by_step.items()}
+
+
+def plan_summary(stage: Stage, plan: Sequence[PlanRow]) -> Summary:
+    """What --plan-only prints: the fade by tenths of the run."""
+    shares, lam = _routed_share(plan), {row.step: row.lam for row in plan}
+    steps = stage.recipe.train_rl.steps
+    marks = sorted({min(steps - 1, i * steps // 10) for i in range(11)})
+    rows = [[str(step), f"{lam[step]:.3f}", percent(shares[step])] for step in marks]
+    routed = sum(row.routed for row in plan)
+    data = {"rows": len(plan), "routed": routed, "steps": steps, "eaai_steps": stage.recipe.train_rl.fade_steps}
+    return Summary(
+        "train_rl",
+        data,
+        [Table("Plan", ["step", "lambda", "routed %"], rows)],
+        notes=[f"{routed} of {len(plan)} groups show routes; none from step {stage.recipe.train_rl.fade_steps}"],
+        files=[str(stage.path("plan.jsonl"))],
+    )
