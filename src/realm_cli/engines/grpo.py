@@ -28,15 +28,8 @@ from trl import GRPOConfig
 from trl import GRPOTrainer as TrlTrainer
 from trl.trainer.utils import use_adapter
 
-from realm_cli.engines.bridge_loss import (
-    TokenRow,
-    bridge_loss,
-    bridge_rows,
-    completion_logits,
-    micro_batches,
-    pack,
-    pad_id_of,
-)
+from realm_cli.engines.batches import TokenRow, can_share, micro_batches, pad_id_of, pad_rows, row_logprobs
+from realm_cli.engines.bridge_loss import bridge_loss, bridge_rows
 from realm_cli.engines.callbacks import (
     AtomicCheckpoints,
     RlStepEnd,
@@ -172,7 +165,10 @@ class _Trainer(AtomicCheckpoints, TrlTrainer):
         self.parts: dict[str, float] = {}  # metrics of the step under way
         self.clock = 0.0
         self.last_metrics: dict[str, Any] = {}
+        self._rows: Sequence[TokenRow] = []  # of the micro-batch under way
         self._logps: torch.Tensor | None = None
+        self.share = can_share(self.model)
+        self.fused = on_cuda(loaded)  # elsewhere TRL's fused head scores prompt positions as well
         self.remove_callback(PrinterCallback)
         self.add_callback(UpdateGuard(self))
         self.add_callback(RlStepEnd(self))
@@ -217,7 +213,7 @@ class _Trainer(AtomicCheckpoints, TrlTrainer):
         self.norm = float(step_rows * self.max_completion_length if self.loss_type == "dr_grpo" else max(tokens, 1))
         total = torch.zeros((), device=self.args.device)
         gap = live = 0.0
-        for chunk in micro_batches(rows, self.config.micro_batch):
+        for chunk in micro_batches(rows, self.config.micro_batch, share=self.share):
             batch = self._tensors(chunk, tokens)
             self.current_gradient_accumulation_steps = 1
             loss = self._compute_loss(model, batch) * (len(chunk) / step_rows if per_row else 1.0)
@@ -244,8 +240,9 @@ class _Trainer(AtomicCheckpoints, TrlTrainer):
         rows: list[TokenRow] = []
         if beta:
             rows = bridge_rows(tokenizer, [(plan, scored) for plan, _, scored in self.groups], self.job.bare_messages)
-        for chunk in micro_batches(rows, self.config.micro_batch):
-            loss = bridge_loss(model, tokenizer, chunk, self.norm, beta)
+        for chunk in micro_batches(rows, self.config.micro_batch, share=self.share):
+            fused = self.fused and self.temperature == 1.0
+            loss = bridge_loss(model, tokenizer, chunk, self.norm, beta, fused=fused)
             self.accelerator.backward(loss)
             total += loss.detach()
         self.parts["loss_bridge"] = float(total)
@@ -255,7 +252,7 @@ class _Trainer(AtomicCheckpoints, TrlTrainer):
     def _tensors(self, chunk: Sequence[TokenRow], tokens: int) -> dict[str, torch.Tensor]:
         """What TRL's `_compute_loss` reads, B rows; `sampling_per_token_logps` is (B, C), NaN where unknown."""
         device = self.args.device
-        batch = pack(chunk, pad_id_of(self.loaded.tokenizer), device)
+        batch = pad_rows(chunk, pad_id_of(self.loaded.tokenizer), device)
         known = torch.full(batch.completion_ids.shape, float("nan"), device=device)
         for i, row in enumerate(chunk):
             if row.logprobs:
@@ -264,34 +261,22 @@ class _Trainer(AtomicCheckpoints, TrlTrainer):
         out["advantages"] = torch.tensor([row.weight for row in chunk], device=device)
         out["num_items_in_batch"] = torch.tensor(float(tokens), device=device)
         out["sampling_per_token_logps"] = known
+        self._rows = chunk
         if self.beta != 0:
-            ids = torch.cat([batch.prompt_ids, batch.completion_ids], dim=1)
-            mask = torch.cat([batch.prompt_mask, batch.completion_mask], dim=1)
             name = "ref" if "ref" in self.model.peft_config else None
             with torch.no_grad(), use_adapter(self.accelerator.unwrap_model(self.model), adapter_name=name):
-                keep = batch.completion_ids.size(1)
-                out["ref_per_token_logps"] = self._get_per_token_logps_and_entropies(self.model, ids, mask, keep)[0]
+                out["ref_per_token_logps"] = self._get_per_token_logps_and_entropies(self.model)[0]
         return out
 
     def _get_per_token_logps_and_entropies(
-        self, model: Any, input_ids: torch.Tensor, attention_mask: torch.Tensor, logits_to_keep: int, *args: Any,
-        compute_entropy: bool = False, **kwargs: Any,
-    ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
-        """TRL's fused head on CUDA; elsewhere the head on completion positions only (the fused one runs on all)."""
-        if input_ids.is_cuda:
-            logps, entropies, aux = super()._get_per_token_logps_and_entropies(
-                model, input_ids, attention_mask, logits_to_keep, *args, compute_entropy=compute_entropy, **kwargs
-            )
-        else:
-            logits = completion_logits(model, input_ids, attention_mask, logits_to_keep).float() / self.temperature
-            logp_all = logits.log_softmax(-1)
-            logps = logp_all.gather(-1, input_ids[:, -logits_to_keep:, None]).squeeze(-1)
-            entropies, aux = None, None
-            if compute_entropy:
-                with torch.no_grad():
-                    entropies = -(logp_all.exp() * logp_all).sum(-1)
+        self, model: Any, *args: Any, compute_entropy: bool = False, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor | None, None]:
+        """Log-probabilities of the micro-batch's rows with shared prompts computed once; TRL's padded ids are not used."""
+        pad_id = pad_id_of(self.loaded.tokenizer)
+        options = {"temperature": self.temperature, "share": self.share, "fused": self.fused}
+        logps, entropies = row_logprobs(model, self._rows, pad_id, entropy=compute_entropy, **options)
         self._logps = logps.detach()
-        return logps, entropies, aux
+        return logps, entropies, None
 
     # --- around the steps -------------------------------------------------------------------------------------
 

@@ -93,8 +93,8 @@ def _comparison(
         "group": group,
         "n": len(common),
         "difference": found.mean,
-        "low": found.low,
-        "high": found.high,
+        "low": found.lo,
+        "high": found.hi,
         "discordant": found.discordant,
         "mcnemar_p": found.mcnemar_p,
     }
