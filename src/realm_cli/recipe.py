@@ -123,7 +123,7 @@ class VerifyConfig(Block):
 
 
 class RewardConfig(Block):
-    """Reward of method.md section 8: w_ans*r_ans + w_ver*r_ver + w_loc*r_loc + w_fmt*r_fmt - w_len*p_len - w_copy*p_copy."""
+    """Weights of method.md section 8: ans + ver + loc + fmt are added, len and copy are taken off."""
 
     w_ans: float = 1.0
     w_ver: float = 0.2
@@ -287,7 +287,9 @@ def _apply(data: dict[str, Any], override: str) -> None:
     *parents, last = key.strip().split(".")
     node = data
     for name in parents:
-        child = node.setdefault(name, {})
+        if node.get(name) is None:  # absent, or null as a resolved recipe keeps it
+            node[name] = {}
+        child = node[name]
         if not isinstance(child, dict):
             raise ConfigError(f"--set {override}: {name} is not a block")
         node = child

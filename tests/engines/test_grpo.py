@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 import torch
 from peft import PeftModel
-from engines.toys import lora_state, toy_job, toy_loaded, toy_model, toy_nf4, toy_plan, toy_score
+from realm_cli.engines.loading import encode_completion, encode_prompt
 
+from engines.toys import lora_state, toy_job, toy_loaded, toy_model, toy_nf4, toy_plan, toy_score
 from realm_cli.engines.batches import TokenRow
 from realm_cli.engines.callbacks import attach_lora
 from realm_cli.engines.grpo import RouteGrpoTrainer, _Trainer
-from realm_cli.engines.loading import encode_completion, encode_prompt
 from realm_cli.errors import EngineError
 from realm_cli.protocols import Completion, GenRequest, RlJob, SamplingParams, Scored
 from realm_cli.recipe import BridgeConfig, TrainRlConfig
@@ -137,7 +137,7 @@ def test_groups_without_variance_are_skipped_without_a_change(tmp_path: Path) ->
         prompt = tuple(encode_prompt(step.loaded.tokenizer, plan.messages))
         for c, s in zip(done, scored, strict=True):
             rows.append(TokenRow(prompt, c.token_ids, 0.0 if c.truncated else s.sample.advantage))
-    batch = step.trainer._tensors(rows, sum(len(row.completion_ids) for row in rows))
+    batch = step.trainer._tensors([[row] for row in rows], sum(len(row.completion_ids) for row in rows))
     step.expect(step.trainer._compute_loss(step.model, batch))
 
 
@@ -247,7 +247,7 @@ def test_the_best_adapter_is_kept_ties_go_to_the_later(tmp_path: Path) -> None:
     def evaluate(generator: Any, step: int) -> dict[str, float]:
         done = dict(generator.generate([GenRequest("dev", plan[0].messages)], SamplingParams(4, temperature=0.0)))
         assert len(done[0]) == 1
-        weights[step] = lora_state(generator_model(generator))
+        weights[step] = lora_state(loaded.model)
         return {"dev_bare": scores[step]}
 
     plan = toy_plan(3, 2)
@@ -256,16 +256,9 @@ def test_the_best_adapter_is_kept_ties_go_to_the_later(tmp_path: Path) -> None:
     assert [row["dev_bare"] for row in log] == [0.1, 0.5, 0.5, 0.2]
     for folder, step in (("adapter", 2), ("last_adapter", 3)):
         model = PeftModel.from_pretrained(toy_model(len(loaded.tokenizer)), str(tmp_path / folder))
-        for name, value in lora_state(model).items():
+        for name, value in lora_state(model.get_base_model()).items():
             torch.testing.assert_close(value, weights[step][name], rtol=0, atol=0)
     assert (tmp_path / "adapter" / "tokenizer_config.json").is_file()
-
-
-def generator_model(generator: Any) -> Any:
-    """The live model behind a LocalGenerator, whatever its attribute is called."""
-    holders = [v.model for v in vars(generator).values() if hasattr(v, "model")]
-    models = [v for v in vars(generator).values() if isinstance(v, torch.nn.Module)]
-    return (holders + models)[0]
 
 
 def test_an_adapter_is_continued_not_replaced(tmp_path: Path) -> None:

@@ -9,9 +9,9 @@ import pytest
 import torch
 from peft import PeftModel
 from realm_cli.engines.loading import encode_prompt
-from engines.toys import lora_state, toy_loaded, toy_model, toy_nf4, toy_tokenizer
 from transformers import AutoTokenizer
 
+from engines.toys import lora_state, toy_loaded, toy_model, toy_nf4, toy_tokenizer
 from realm_cli.engines.sft import IGNORED, LoraSftTrainer, encode_sample, encode_samples, micro_batch_size
 from realm_cli.errors import EngineError
 from realm_cli.recipe import SftConfig

@@ -23,7 +23,7 @@ TEMPLATE = (
 
 
 def toy_tokenizer(extra: Sequence[str] = (), chars: str = CHARS) -> PreTrainedTokenizerFast:
-    """One token per character of `chars` (plus `extra` words; others are `<unk>`), a ChatML-like template, `</s>` as end of turn."""
+    """A token per character of `chars` and per word of `extra`, else `<unk>`; ChatML-like, `</s>` ends a turn."""
     names = ["<pad>", "<s>", "</s>", "<unk>", *extra, *chars]
     core = Tokenizer(models.WordLevel({name: i for i, name in enumerate(names)}, unk_token="<unk>"))
     words = "|".join([*extra, r"[\s\S]"])

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from realm_cli.cli.options import SetOpt
+
+_NEXT = (
+    ("eval/report.json", "every figure above, with confidence intervals"),
+    ("verify/scored.jsonl", "routes with support per step and first errors"),
+    ("train_rl/plan.jsonl", "what each prompt showed, and how it faded"),
+    ("train_rl/samples.jsonl", "each completion with its reward parts"),
+    ("train_rl/adapter", "the adapter; plain peft loads it"),
+)
 
 
 def demo(
@@ -32,8 +41,8 @@ def demo(
     from realm_cli.cli.verify import verify
 
     started = time.monotonic()
-    common = {"recipe": recipe, "run": run, "set_": set_, "resume": not force, "force": force}
-    stages = (
+    common: dict[str, Any] = {"recipe": recipe, "run": run, "set_": set_, "resume": not force, "force": force}
+    stages: tuple[tuple[str, Callable[[], None]], ...] = (
         ("1/5 rollout: routes of the student and of three noisy solvers", lambda: rollout(**common)),
         ("2/5 verify: score the routes step by step, build contrastive sets", lambda: verify(**common)),
         ("3/5 distill: the oracle sees the rules, the student learns without them", lambda: distill(**common)),
@@ -47,6 +56,7 @@ def demo(
         say(f"\n{title}")
         stage()
     say(f"\ndone in {time.monotonic() - started:.0f} s")
-    print(
-        f"\nLook next at\n  {run}/eval/report.json       every figure above\n  {run}/train_rl/plan.jsonl    what each prompt showed, step by step\n  {run}/verify/scored.jsonl    routes with support per step and first errors\n  {run}/train_rl/samples.jsonl each completion with its reward parts\nThen bring your own problems: see README.md and `realm distill --help`."
-    )
+    print("\nLook next at")
+    for file, what in _NEXT:
+        print(f"  {run / file!s:<34} {what}")
+    print("Then bring your own problems: README.md, and `realm distill --help`.")

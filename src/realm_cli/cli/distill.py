@@ -14,21 +14,19 @@ def distill(
     recipe: RecipeOpt = None,
     run: RunOpt = None,
     teacher: Annotated[
-        Optional[str],  # noqa: UP007, UP045
+        Optional[str],  # noqa: UP045
         typer.Option(
             "--teacher", "-t", help="oracle, hf:MODEL, openai:BASE_URL#MODEL, or jsonl:FILE with written CoTs."
         ),
     ] = None,
-    rules: Annotated[Optional[Path], typer.Option(help="Rules the teacher sees. Default: the run's rules.md.")] = None,  # noqa: UP007, UP045
-    notes: Annotated[Optional[Path], typer.Option(help="Expert notes the teacher sees.")] = None,  # noqa: UP007, UP045
+    rules: Annotated[Optional[Path], typer.Option(help="Rules the teacher sees. Default: the run's rules.md.")] = None,  # noqa: UP045
+    notes: Annotated[Optional[Path], typer.Option(help="Expert notes the teacher sees.")] = None,  # noqa: UP045
     positives: Annotated[
-        Optional[Path],  # noqa: UP007, UP045
+        Optional[Path],  # noqa: UP045
         typer.Option(help="Routes (JSONL) whose correct ones join in the bare format."),
     ] = None,
-    sets: Annotated[Optional[Path], typer.Option(help="Route sets. Default: the run's verify/sets.jsonl.")] = None,  # noqa: UP007, UP045
-    scored: Annotated[
-        Optional[Path], typer.Option(help="Scored routes. Default: the run's verify/scored.jsonl.")
-    ] = None,  # noqa: UP007, UP045
+    sets: Annotated[Optional[Path], typer.Option(help="Route sets. Default: the run's verify/sets.jsonl.")] = None,  # noqa: UP045
+    scored: Annotated[Path | None, typer.Option(help="Scored routes. Default: the run's verify/scored.jsonl.")] = None,
     problems: ProblemsOpt = None,
     data_only: Annotated[bool, typer.Option("--data-only", help="Stop after guided.jsonl and sft.jsonl.")] = False,
     set_: SetOpt = None,

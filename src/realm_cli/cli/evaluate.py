@@ -14,25 +14,25 @@ def evaluate(
     recipe: RecipeOpt = None,
     run: RunOpt = None,
     adapter: Annotated[
-        Optional[list[str]],  # noqa: UP007, UP045
+        Optional[list[str]],  # noqa: UP045
         typer.Option("--adapter", "-a", metavar="[LABEL=]DIR", help="Adapter on the recipe's student. Repeatable."),
     ] = None,
     model: Annotated[
-        Optional[list[str]],  # noqa: UP007, UP045
+        Optional[list[str]],  # noqa: UP045
         typer.Option("--model", "-m", help="Other models: hf:MODEL, openai:URL#MODEL, ... Repeatable."),
     ] = None,
     base: Annotated[
         bool, typer.Option("--base/--no-base", help="Evaluate the student without an adapter, too.")
     ] = True,
     mode: Annotated[
-        Optional[list[str]],  # noqa: UP007, UP045
+        Optional[list[str]],  # noqa: UP045
         typer.Option("--mode", help="bare, routed or routed_hidden. Repeatable."),
     ] = None,
     compare: Annotated[bool, typer.Option("--compare", help="Paired differences between all models.")] = False,
-    routes: Annotated[Optional[Path], typer.Option(help="Routes for routed modes. Default: the run's.")] = None,  # noqa: UP007, UP045
-    n: Annotated[Optional[int], typer.Option("--n", min=1, help="Samples per problem; 1 = greedy.")] = None,  # noqa: UP007, UP045
-    split: Annotated[Optional[str], typer.Option(help="dev or test.")] = None,  # noqa: UP007, UP045
-    limit: Annotated[Optional[int], typer.Option(min=1, help="Use at most this many problems.")] = None,  # noqa: UP007, UP045
+    routes: Annotated[Optional[Path], typer.Option(help="Routes for routed modes. Default: the run's.")] = None,  # noqa: UP045
+    n: Annotated[Optional[int], typer.Option("--n", min=1, help="Samples per problem; 1 = greedy.")] = None,  # noqa: UP045
+    split: Annotated[Optional[str], typer.Option(help="dev or test.")] = None,  # noqa: UP045
+    limit: Annotated[Optional[int], typer.Option(min=1, help="Use at most this many problems.")] = None,  # noqa: UP045
     problems: ProblemsOpt = None,
     set_: SetOpt = None,
     resume: ResumeOpt = False,
@@ -45,7 +45,7 @@ def evaluate(
 
     \b
     Example: realm eval --run runs/demo --compare
-    Example: realm eval --recipe mine --adapter sft=runs/a/distill/adapter --adapter rl=runs/a/train_rl/adapter --compare
+    Example: realm eval --recipe mine --adapter sft=runs/a/distill/adapter --adapter runs/b/train_rl/adapter
     """
     from realm_cli.artifacts import open_stage
     from realm_cli.cli.console import progress, say, show

@@ -10,7 +10,7 @@ import typer
 _FILES, _WORK = "Files", "Run"
 
 RecipeOpt = Annotated[
-    Optional[str],  # noqa: UP007, UP045 - Typer reads the annotation at run time on Python 3.10
+    Optional[str],  # noqa: UP045 - Typer reads the annotation at run time on Python 3.10
     typer.Option(
         "--recipe",
         "-r",
@@ -19,13 +19,13 @@ RecipeOpt = Annotated[
     ),
 ]
 RunOpt = Annotated[
-    Optional[Path],  # noqa: UP007, UP045
+    Optional[Path],  # noqa: UP045
     typer.Option(
         "--run", help="Run folder; holds one folder per stage. Default: runs/<recipe name>.", rich_help_panel=_WORK
     ),
 ]
 SetOpt = Annotated[
-    Optional[list[str]],  # noqa: UP007, UP045
+    Optional[list[str]],  # noqa: UP045
     typer.Option(
         "--set",
         metavar="KEY=VALUE",
@@ -40,7 +40,7 @@ ResumeOpt = Annotated[
 ForceOpt = Annotated[bool, typer.Option("--force", help="Empty the stage's folder and redo it.", rich_help_panel=_WORK)]
 JsonOpt = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.", rich_help_panel=_WORK)]
 ProblemsOpt = Annotated[
-    Optional[Path],  # noqa: UP007, UP045
+    Optional[Path],  # noqa: UP045
     typer.Option(
         "--problems",
         help="Problems (JSONL). Default: the recipe's, else the run's problems.jsonl.",

@@ -14,13 +14,13 @@ def rollout(
     recipe: RecipeOpt = None,
     run: RunOpt = None,
     model: Annotated[
-        Optional[list[str]],  # noqa: UP007, UP045
+        Optional[list[str]],  # noqa: UP045
         typer.Option("--model", "-m", help="student, solver:NAME, hf:MODEL, openai:URL#MODEL, jsonl:FILE. Repeatable."),
     ] = None,
-    n: Annotated[Optional[int], typer.Option("--n", min=1, help="Routes per problem and model.")] = None,  # noqa: UP007, UP045
-    adapter: Annotated[Optional[Path], typer.Option(help="Adapter folder for `student`.")] = None,  # noqa: UP007, UP045
+    n: Annotated[Optional[int], typer.Option("--n", min=1, help="Routes per problem and model.")] = None,  # noqa: UP045
+    adapter: Annotated[Optional[Path], typer.Option(help="Adapter folder for `student`.")] = None,  # noqa: UP045
     problems: ProblemsOpt = None,
-    limit: Annotated[Optional[int], typer.Option(min=1, help="Use at most this many problems.")] = None,  # noqa: UP007, UP045
+    limit: Annotated[Optional[int], typer.Option(min=1, help="Use at most this many problems.")] = None,  # noqa: UP045
     set_: SetOpt = None,
     resume: ResumeOpt = False,
     force: ForceOpt = False,

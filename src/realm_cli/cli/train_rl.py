@@ -13,22 +13,22 @@ from realm_cli.cli.options import ForceOpt, JsonOpt, ProblemsOpt, RecipeOpt, Res
 def train_rl(
     recipe: RecipeOpt = None,
     run: RunOpt = None,
-    steps: Annotated[Optional[int], typer.Option("--steps", help="RL steps T.")] = None,  # noqa: UP007, UP045
+    steps: Annotated[Optional[int], typer.Option("--steps", help="RL steps T.")] = None,  # noqa: UP045
     eaai_steps: Annotated[
-        Optional[int],  # noqa: UP007, UP045
+        Optional[int],  # noqa: UP045
         typer.Option("--eaai-steps", help="Steps until no route is shown any more. Default: 0.6 T."),
     ] = None,
     schedule: Annotated[
-        Optional[str],  # noqa: UP007, UP045
+        Optional[str],  # noqa: UP045
         typer.Option(help="asymptotic, linear, cosine, step, abrupt, none or zero (plain GRPO)."),
     ] = None,
     adapter: Annotated[
-        Optional[str],  # noqa: UP007, UP045
+        Optional[str],  # noqa: UP045
         typer.Option(
             help="Adapter to continue (ReaLM-R1); `none` = raw model (ReaLM-Zero). Default: the run's distill/adapter."
         ),
     ] = None,
-    sets: Annotated[Optional[Path], typer.Option(help="Route sets. Default: the run's verify/sets.jsonl.")] = None,  # noqa: UP007, UP045
+    sets: Annotated[Optional[Path], typer.Option(help="Route sets. Default: the run's verify/sets.jsonl.")] = None,  # noqa: UP045
     problems: ProblemsOpt = None,
     plan_only: Annotated[bool, typer.Option("--plan-only", help="Write plan.jsonl and stop.")] = False,
     set_: SetOpt = None,

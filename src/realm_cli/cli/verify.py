@@ -14,7 +14,7 @@ def verify(
     recipe: RecipeOpt = None,
     run: RunOpt = None,
     routes: Annotated[
-        Optional[Path],  # noqa: UP007, UP045
+        Optional[Path],  # noqa: UP045
         typer.Option("--routes", help="Routes (JSONL). Default: the run's rollout/routes.jsonl."),
     ] = None,
     problems: ProblemsOpt = None,

@@ -8,14 +8,13 @@ in which a token sees the prompt and its own segment only and positions restart 
 tokens instead of G * P + sum |c_j|. It is exact. (The repeated token lets each first completion token be predicted
 from a position of its own.) Models whose attention takes no free mask get one row per completion.
 
-Usage: `for chunk in micro_batches(rows, 8): logps, _ = row_logprobs(model, chunk, pad_id)`
+Usage: `for packs in micro_batches(rows, 8, pair_cost=pair_cost_of(model)): row_logprobs(model, packs, pad_id)`
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from typing import Any
 
 import torch
@@ -29,6 +28,9 @@ class TokenRow:
     completion_ids: tuple[int, ...]
     weight: float
     logprobs: tuple[float, ...] = ()  # nats per completion token as sampled, where known
+
+
+Pack = list[TokenRow]  # rows with one prompt, to be computed as one sequence
 
 
 @dataclass(frozen=True)
@@ -70,62 +72,75 @@ def packed_length(pack: Sequence[TokenRow]) -> int:
     return len(pack[0].prompt_ids) - 1 + sum(1 + len(row.completion_ids) for row in pack)
 
 
-def packs_of(rows: Sequence[TokenRow], size: int) -> list[list[TokenRow]]:
-    """Neighbouring rows with one prompt, at most `size` to a pack."""
-    packs = []
-    for _, same in groupby(rows, key=lambda row: row.prompt_ids):
-        group = list(same)
-        packs += [group[i : i + size] for i in range(0, len(group), size)]
+def packs_of(rows: Sequence[TokenRow], size: int, pair_cost: float) -> list[Pack]:
+    """Neighbouring rows with one prompt in packs of at most `size`.
+
+    A packed row saves its prompt but is masked against the pack so far: it joins while that costs less, in units of
+    one token's linear layers (`pair_cost` per pair of positions). `pair_cost` inf = one row a pack.
+    """
+    packs: list[Pack] = []
+    for row in rows:
+        pack = packs[-1] if packs else []
+        if pack and len(pack) < size and pack[0].prompt_ids == row.prompt_ids:
+            extra = 2 * packed_length(pack) * (1 + len(row.completion_ids)) * pair_cost
+            if extra < len(row.prompt_ids):
+                pack.append(row)
+                continue
+        packs.append([row])
     return packs
 
 
-def micro_batches(rows: Sequence[TokenRow], size: int, *, share: bool = True, waste: float = 1.25) -> list[list[TokenRow]]:
-    """Rows in batches of at most `size`, by length; a batch ends early where padding would exceed `waste`.
+def micro_batches(
+    rows: Sequence[TokenRow], size: int, *, pair_cost: float = 0.0, waste: float = 1.25
+) -> list[list[Pack]]:
+    """Rows, packed, in batches of at most `size` rows, by length; one ends early where padding would exceed `waste`.
 
     Batches under 512 tokens are filled regardless: there a forward's fixed cost outweighs the padding.
     """
     ordered = sorted(rows, key=lambda row: (len(row.prompt_ids), row.prompt_ids, len(row.completion_ids)))
-    packs = sorted(packs_of(ordered, size if share else 1), key=packed_length)
-    batches: list[list[TokenRow]] = []
-    count = tokens = 0
-    for pack in packs:
+    batches: list[list[Pack]] = []
+    filled = tokens = 0
+    for pack in sorted(packs_of(ordered, size, pair_cost), key=packed_length):
         length = packed_length(pack)  # packs come in rising length, so this one sets the width
-        fits = batches and len(batches[-1]) + len(pack) <= size
-        if not fits or (tokens >= 512 and length * (count + 1) > waste * (tokens + length)):
+        full = not batches or filled + len(pack) > size
+        if full or (tokens >= 512 and length * (len(batches[-1]) + 1) > waste * (tokens + length)):
             batches.append([])
-            count = tokens = 0
-        batches[-1] += pack
-        count, tokens = count + 1, tokens + length
+            filled = tokens = 0
+        batches[-1].append(pack)
+        filled, tokens = filled + len(pack), tokens + length
     return batches
 
 
-def can_share(model: Any) -> bool:
-    """Whether the model's attention takes the packed mask: SDPA, full attention in every layer."""
+def pair_cost_of(model: Any) -> float:
+    """Attention per pair of positions over linear layers per token, in multiply-adds: about 2 / (4 d + 3 d_ff).
+
+    inf where the attention does not take the packed mask: other than SDPA with full attention in every layer.
+    """
     config = model.config.get_text_config()
     kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
-    full = kinds == {"full_attention"} and not (
-        getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)
-    )
-    return bool(full and getattr(config, "_attn_implementation", "") == "sdpa" and hasattr(config, "rope_parameters"))
+    sliding = getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True)
+    takes_mask = getattr(config, "_attn_implementation", "") == "sdpa" and hasattr(config, "rope_parameters")
+    if kinds != {"full_attention"} or sliding or not takes_mask:
+        return float("inf")
+    return 2 / (4 * config.hidden_size + 3 * (getattr(config, "intermediate_size", None) or 4 * config.hidden_size))
 
 
 def row_logprobs(
     model: Any,
-    rows: Sequence[TokenRow],
+    packs: Sequence[Pack],
     pad_id: int,
     *,
     temperature: float = 1.0,
-    share: bool = True,
     fused: bool = False,
     entropy: bool = False,
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """log pi (nats) of every completion token, (B, C) with 0 where padded, and entropies of that shape if asked.
+    """log pi (nats) of the completion tokens of the packs' rows in order, (B, C), 0 where padded; entropies if asked.
 
-    `share`: compute shared prompts once (see `can_share`). `fused`: use the head that TRL patched in (its temperature
+    `fused`: use the head that TRL patched in (its temperature
     is then the one given to TRL); it never holds all logits, which matters for large vocabularies.
     """
     device = next(model.parameters()).device
-    packs = packs_of(rows, len(rows)) if share else [[row] for row in rows]
+    rows = [row for pack in packs for row in pack]
     width = max(packed_length(pack) for pack in packs)
     ids = torch.full((len(packs), width), pad_id)
     segment = torch.full((len(packs), width), -1)  # -1 padding, 0 prompt, j the j-th completion

@@ -17,9 +17,9 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
-
-from realm_cli.engines.batches import TokenRow, can_share, pad_id_of, row_logprobs
 from realm_cli.engines.loading import encode_completion, encode_prompt
+
+from realm_cli.engines.batches import TokenRow, packs_of, pad_id_of, pair_cost_of, row_logprobs
 from realm_cli.protocols import Scored
 from realm_cli.records import Message, PlanRow
 
@@ -45,14 +45,22 @@ def bridge_rows(
 
 
 def bridge_loss(
-    model: Any, tokenizer: Any, rows: Sequence[TokenRow], norm: float, beta: float, *, fused: bool = False
+    model: Any,
+    tokenizer: Any,
+    rows: Sequence[TokenRow],
+    norm: float,
+    beta: float,
+    *,
+    fused: bool = False,
+    pair_cost: float | None = None,
 ) -> torch.Tensor:
     """L_bridge of these rows, a scalar with graph; sums over calls with parts of the rows. No rows: 0 without graph.
 
-    `fused`: through the head that TRL patched in, which must have temperature 1.
+    `fused`: through the head that TRL patched in, which must have temperature 1. `pair_cost`: None = the model's.
     """
     if not rows:
         return torch.zeros((), device=next(model.parameters()).device)
-    logp, _ = row_logprobs(model, rows, pad_id_of(tokenizer), share=can_share(model), fused=fused)
+    packs = packs_of(rows, len(rows), pair_cost_of(model) if pair_cost is None else pair_cost)
+    logp, _ = row_logprobs(model, packs, pad_id_of(tokenizer), fused=fused)
     weights = torch.tensor([row.weight for row in rows], device=logp.device, dtype=logp.dtype)
     return -beta / norm * (logp.sum(-1) * weights).sum()

@@ -23,12 +23,14 @@ from typing import Any
 
 import torch
 from datasets import Dataset
+from realm_cli.engines.loading import LoadedModel, encode_prompt, end_ids
+from realm_cli.engines.sampler import LocalGenerator
 from transformers import PrinterCallback
 from trl import GRPOConfig
 from trl import GRPOTrainer as TrlTrainer
 from trl.trainer.utils import use_adapter
 
-from realm_cli.engines.batches import TokenRow, can_share, micro_batches, pad_id_of, pad_rows, row_logprobs
+from realm_cli.engines.batches import Pack, TokenRow, micro_batches, pad_id_of, pad_rows, pair_cost_of, row_logprobs
 from realm_cli.engines.bridge_loss import bridge_loss, bridge_rows
 from realm_cli.engines.callbacks import (
     AtomicCheckpoints,
@@ -42,8 +44,6 @@ from realm_cli.engines.callbacks import (
     quiet,
     save_adapter,
 )
-from realm_cli.engines.loading import LoadedModel, encode_prompt
-from realm_cli.engines.sampler import LocalGenerator
 from realm_cli.errors import EngineError
 from realm_cli.protocols import Completion, GenRequest, RlJob, SamplingParams, Scored, TrainResult
 from realm_cli.recipe import TrainRlConfig
@@ -75,9 +75,7 @@ class RouteGrpoTrainer:
         """
         _check_plan(job)
         with quiet():
-            model = attach_lora(
-                self.loaded, self.config.lora, self.seed, checkpointing=self.config.grad_checkpointing
-            )
+            model = attach_lora(self.loaded, self.config.lora, self.seed, checkpointing=self.config.grad_checkpointing)
             live = dataclasses.replace(self.loaded, model=model)
             trainer = _Trainer(job, live, self.config, self.seed, self.batch_rows)
             start = newest_checkpoint(trainer.root) if job.resume else None
@@ -148,13 +146,8 @@ class _Trainer(AtomicCheckpoints, TrlTrainer):
     def __init__(self, job: RlJob, loaded: LoadedModel, config: TrainRlConfig, seed: int, batch_rows: int) -> None:
         args = _arguments(job, config, loaded, seed)
         data = Dataset.from_dict({"prompt": [row.id for row in job.plan], "row": list(range(len(job.plan)))})
-        super().__init__(
-            model=loaded.model,
-            reward_funcs=_scored_by_job,
-            args=args,
-            train_dataset=data,
-            processing_class=loaded.tokenizer,
-        )
+        super().__init__(loaded.model, _scored_by_job, args=args, train_dataset=data, processing_class=loaded.tokenizer)
+        self.current_gradient_accumulation_steps = 1
         adapter_to_float32(self.model)
         self.job, self.config, self.loaded = job, config, loaded
         self.root = Path(args.output_dir)
@@ -165,9 +158,10 @@ class _Trainer(AtomicCheckpoints, TrlTrainer):
         self.parts: dict[str, float] = {}  # metrics of the step under way
         self.clock = 0.0
         self.last_metrics: dict[str, Any] = {}
-        self._rows: Sequence[TokenRow] = []  # of the micro-batch under way
+        self.ends = tuple(end_ids(loaded.tokenizer, self.model))
+        self._packs: Sequence[Pack] = []  # of the micro-batch under way
         self._logps: torch.Tensor | None = None
-        self.share = can_share(self.model)
+        self.pair_cost = pair_cost_of(self.model)
         self.fused = on_cuda(loaded)  # elsewhere TRL's fused head scores prompt positions as well
         self.remove_callback(PrinterCallback)
         self.add_callback(UpdateGuard(self))
@@ -197,30 +191,33 @@ class _Trainer(AtomicCheckpoints, TrlTrainer):
         done: dict[int, list[Completion]] = dict(self.generator.generate(requests, self.params))
         return [done[i] for i in range(len(plan))]
 
+    def _with_end(self, completion: Completion) -> tuple[int, ...]:
+        """The sampled ids with the end-of-turn token, which is a sampled token as well."""
+        ids = completion.token_ids
+        return ids if ids and ids[-1] in self.ends else (*ids, self.ends[0])
+
     def _policy_backward(self, model: Any) -> torch.Tensor:
         rows, tokens = [], 0
         for plan, completions, scored in self.groups:
             prompt = tuple(encode_prompt(self.loaded.tokenizer, plan.messages))
             for completion, s in zip(completions, scored, strict=True):
-                if completion.truncated or not completion.token_ids:
+                if completion.truncated:
                     continue
-                tokens += len(completion.token_ids)
+                ids = self._with_end(completion)
+                tokens += len(ids)
                 if s.sample.advantage != 0 or self.beta != 0:
-                    advantage = s.sample.advantage
-                    rows.append(TokenRow(prompt, completion.token_ids, advantage, completion.logprobs))
+                    rows.append(TokenRow(prompt, ids, s.sample.advantage, completion.logprobs))
         step_rows = len(self.groups) * self.job.group_size
         per_row = self.loss_type in ROW_NORMED
         self.norm = float(step_rows * self.max_completion_length if self.loss_type == "dr_grpo" else max(tokens, 1))
         total = torch.zeros((), device=self.args.device)
         gap = live = 0.0
-        for chunk in micro_batches(rows, self.config.micro_batch, share=self.share):
-            batch = self._tensors(chunk, tokens)
-            self.current_gradient_accumulation_steps = 1
-            loss = self._compute_loss(model, batch) * (len(chunk) / step_rows if per_row else 1.0)
+        for packs in micro_batches(rows, self.config.micro_batch, pair_cost=self.pair_cost):
+            batch = self._tensors(packs, tokens)
+            loss = self._compute_loss(model, batch) * (batch["advantages"].numel() / step_rows if per_row else 1.0)
             self.accelerator.backward(loss)
             total += loss.detach()
-            mask = batch["completion_mask"]
-            known = batch["sampling_per_token_logps"]
+            mask, known = batch["completion_mask"], batch["sampling_per_token_logps"]
             gap += float(((self._logps - known).abs() * mask).nan_to_num().sum())
             live += float((mask * known.isfinite()).sum())
         entropy = self._metrics["train"].get("entropy")
@@ -235,13 +232,12 @@ class _Trainer(AtomicCheckpoints, TrlTrainer):
 
     def _bridge_backward(self, model: Any) -> torch.Tensor:
         total = torch.zeros((), device=self.args.device)
-        beta = self.config.bridge.beta
-        tokenizer = self.loaded.tokenizer
+        beta, tokenizer = self.config.bridge.beta, self.loaded.tokenizer
         rows: list[TokenRow] = []
         if beta:
             rows = bridge_rows(tokenizer, [(plan, scored) for plan, _, scored in self.groups], self.job.bare_messages)
-        for chunk in micro_batches(rows, self.config.micro_batch, share=self.share):
-            fused = self.fused and self.temperature == 1.0
+        for packs in micro_batches(rows, self.config.micro_batch, pair_cost=self.pair_cost):
+            chunk, fused = [row for pack in packs for row in pack], self.fused and self.temperature == 1.0
             loss = bridge_loss(model, tokenizer, chunk, self.norm, beta, fused=fused)
             self.accelerator.backward(loss)
             total += loss.detach()
@@ -249,9 +245,10 @@ class _Trainer(AtomicCheckpoints, TrlTrainer):
         self.parts["rows_bridge"] = len(rows)
         return total
 
-    def _tensors(self, chunk: Sequence[TokenRow], tokens: int) -> dict[str, torch.Tensor]:
+    def _tensors(self, packs: Sequence[Pack], tokens: int) -> dict[str, torch.Tensor]:
         """What TRL's `_compute_loss` reads, B rows; `sampling_per_token_logps` is (B, C), NaN where unknown."""
         device = self.args.device
+        chunk = [row for pack in packs for row in pack]
         batch = pad_rows(chunk, pad_id_of(self.loaded.tokenizer), device)
         known = torch.full(batch.completion_ids.shape, float("nan"), device=device)
         for i, row in enumerate(chunk):
@@ -261,7 +258,7 @@ class _Trainer(AtomicCheckpoints, TrlTrainer):
         out["advantages"] = torch.tensor([row.weight for row in chunk], device=device)
         out["num_items_in_batch"] = torch.tensor(float(tokens), device=device)
         out["sampling_per_token_logps"] = known
-        self._rows = chunk
+        self._packs = packs
         if self.beta != 0:
             name = "ref" if "ref" in self.model.peft_config else None
             with torch.no_grad(), use_adapter(self.accelerator.unwrap_model(self.model), adapter_name=name):
@@ -271,10 +268,11 @@ class _Trainer(AtomicCheckpoints, TrlTrainer):
     def _get_per_token_logps_and_entropies(
         self, model: Any, *args: Any, compute_entropy: bool = False, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor | None, None]:
-        """Log-probabilities of the micro-batch's rows with shared prompts computed once; TRL's padded ids are not used."""
+        """Of the micro-batch's rows, with shared prompts computed once; TRL's padded ids are not used."""
         pad_id = pad_id_of(self.loaded.tokenizer)
-        options = {"temperature": self.temperature, "share": self.share, "fused": self.fused}
-        logps, entropies = row_logprobs(model, self._rows, pad_id, entropy=compute_entropy, **options)
+        logps, entropies = row_logprobs(
+            model, self._packs, pad_id, temperature=self.temperature, fused=self.fused, entropy=compute_entropy
+        )
         self._logps = logps.detach()
         return logps, entropies, None
 

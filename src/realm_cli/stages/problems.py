@@ -28,8 +28,8 @@ def load_problems(path: Path) -> list[Problem]:
         other = homes.setdefault(key, problem)
         if other.split != problem.split:
             raise DataError(
-                f"{path}: problems {other.id} ({other.split}) and {problem.id} ({problem.split}) ask the same question; "
-                "remove one, else the test is not held out"
+                f"{path}: problems {other.id} ({other.split}) and {problem.id} ({problem.split}) ask the same "
+                "question; remove one, else the test is not held out"
             )
     return problems
 

@@ -51,7 +51,7 @@ def _cell(model: str, mode: str, group: str, rows: Sequence[Prediction], seed: i
     passes = {
         f"pass@{k}": sum(scoring.pass_at_k(len(f), sum(f), k) for f in counts.values()) / len(counts)
         for k in (1, 2, 4, 8, 16)
-        if 1 < samples and k <= samples
+        if samples > 1 and k <= samples
     }
     verdicts = [row.verdict_bal_acc for row in rows if row.verdict_bal_acc is not None]
     return {

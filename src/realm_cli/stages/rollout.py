@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from typing import get_args
 
 from realm_cli.artifacts import Appender, Stage, read_rows, write_rows
 from realm_cli.errors import DataError
@@ -57,7 +58,7 @@ def run_rollout(
                     sample = request.first_sample + offset
                     out.add(make_route(by_id[request.key], generator.name, sample, completion, params))
                 advance(1, "")
-    routes = [r for r in read_rows(path, Route, made_by="realm rollout")] if path.exists() else []
+    routes = read_rows(path, Route, made_by="realm rollout") if path.exists() else []
     if not routes:
         raise DataError(f"{path}: no route was sampled; give at least one --model and one problem")
     measured = difficulty(problems, routes, self_names)
@@ -131,11 +132,11 @@ def _summary(stage: Stage, problems: Sequence[Problem], routes: Sequence[Route])
         ]
         for source, found in sorted(by_source.items())
     ]
-    buckets = Counter(p.bucket for p in problems if p.bucket)
+    buckets = Counter(str(p.bucket) for p in problems if p.bucket)
     both = _contrast(routes)
     tables = [Table("Routes", ["source", "routes", "correct %", "no answer %", "truncated %"], rows)]
     if buckets:
-        names = ["zero", "hard", "mid", "easy", "sat"]
+        names = list(get_args(Bucket))
         tables.append(Table("Difficulty for the student", names, [[str(buckets.get(name, 0)) for name in names]]))
     data: Mapping[str, object] = {
         "routes": len(routes),

@@ -30,8 +30,8 @@ from realm_cli.protocols import (
     Scored,
     TrainResult,
 )
-from realm_cli.records import PlanRow, Problem, RouteSet, Sample
 from realm_cli.recipe import Recipe
+from realm_cli.records import PlanRow, Problem, RouteSet, Sample
 from realm_cli.stages.problems import spread
 from realm_cli.stages.summary import Summary, Table, percent
 

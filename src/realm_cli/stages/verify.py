@@ -15,12 +15,12 @@ from typing import Any
 from realm_cli.artifacts import Stage, iter_rows, write_json, write_rows
 from realm_cli.errors import DataError
 from realm_cli.method.answers import is_correct
-from realm_cli.method.leak import leak_auc, route_features
+from realm_cli.method.leak import leak_auc, probe_rows
 from realm_cli.method.mrpv import score_routes
 from realm_cli.method.route_sets import SetOptions, build_sets, realised
 from realm_cli.method.steps import parse_route
-from realm_cli.records import Problem, Route, RouteSet, ScoredRoute
 from realm_cli.protocols import Progress
+from realm_cli.records import Problem, Route, RouteSet, ScoredRoute
 from realm_cli.stages.summary import Summary, Table, percent
 
 
@@ -101,12 +101,7 @@ def _summarise(
     negatives = [r for r in rows if not r.correct and not r.truncated]
     positives = [r for r in rows if r.correct]
     kinds = Counter(kind for r in rows for kind in r.step_kind)
-    probe = [
-        (route_features(shown, position), shown.label, s.problem_id)
-        for s in sets
-        for position, shown in enumerate(s.shown)
-    ]
-    auc = leak_auc(probe, seed)
+    auc = leak_auc(probe_rows(sets), seed)
     groups: dict[str, dict[str, Any]] = {}
     for name in sorted({by_id[r.problem_id].group for r in rows}):
         own = [r for r in rows if by_id[r.problem_id].group == name]

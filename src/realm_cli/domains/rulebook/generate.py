@@ -27,7 +27,7 @@ DEFAULT_MIX: Mapping[str, Mapping[str, float]] = {
     "test": {"covered": 0.25, "thin": 0.25, "unseen": 0.3, "combo": 0.2},
 }
 THIN_EXAMPLES = 15
-MIN_STEPS, MAX_STEPS = 4, 6
+MIN_STEPS, MAX_STEPS = 3, 6
 _GROUP_OF_FAMILY = {"household": "covered", "office": "thin", "garden": "unseen"}
 
 

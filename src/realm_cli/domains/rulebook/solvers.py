@@ -45,7 +45,7 @@ def oracle_solution(question: str) -> str:
 
 
 def rule_check(question: str, solution_text: str) -> str:
-    """"pass" if the steps are exactly those the tariff demands and no other answer is stated, else "fail"."""
+    """ "pass" if the steps are exactly those the tariff demands and no other answer is stated, else "fail"."""
     right = _right_steps(parse_question(question))
     answer = read_answer(solution_text)
     same = read_steps(solution_text) == [str(step) for step in right]
@@ -82,7 +82,7 @@ def _forgetful(parcel: Parcel, right: list[Step], rng: random.Random) -> list[St
 
 
 def _generalist(parcel: Parcel, right: list[Step], rng: random.Random) -> list[Step]:
-    rule = rng.choice(right[1 : len(right) // 2 + 1]).rule
+    rule = rng.choice(right[: len(right) // 2 + 1]).rule
     return charge(parcel, with_rule_from(rates_for(parcel.product), rule, GENERAL))
 
 

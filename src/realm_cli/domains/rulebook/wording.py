@@ -28,7 +28,9 @@ def parse_question(question: str) -> Parcel:
     """The parcel a question is about. DataError where the tariff does not cover it."""
     match = _QUESTION.fullmatch(question.strip())
     if match is None:
-        raise DataError(f"{question!r}: not a question of the rulebook domain; write it like {question_text(_EXAMPLE)!r}")
+        raise DataError(
+            f"{question!r}: not a question of the rulebook domain; write it like {question_text(_EXAMPLE)!r}"
+        )
     product, kg, zone = match[1], int(match[2]), int(match[3])
     flags = [flag for flag in match[4].split(", ") if flag]
     if product not in PRODUCTS or not 1 <= kg <= MAX_KG or not 1 <= zone <= ZONES or not set(flags) <= set(FLAGS):

@@ -1,0 +1,195 @@
+"""Load models, tokenizers and adapters.
+
+Usage: `loaded = load_model("tiny-student")`; `encode_prompt(loaded.tokenizer, messages)`
+
+Notes. (1) Weights load from safetensors or GGUF only, never from pickles. (2) Padding: many models have pad = eos
+(SmolLM2) or no pad at all, which then becomes eos. Sampling is right all the same, since padding is known by the
+attention mask and never by its id; training code must find padding by position too, as masking every pad id would
+take the true end of turn out of the loss.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+from transformers.utils import logging as hf_logging
+
+from realm_cli.engines.chat import encode_completion, encode_prompt, end_ids, turn_end
+from realm_cli.engines.sources import SMOLLM2, SMOLLM2_HUB, TINY, ModelSource, first_line, model_folder, resolve_model
+from realm_cli.errors import EngineError
+
+__all__ = [
+    "LoadedModel",
+    "ModelSource",
+    "encode_completion",
+    "encode_prompt",
+    "end_ids",
+    "load_model",
+    "model_folder",
+    "resolve_model",
+    "set_seed",
+    "threads",
+    "turn_end",
+]
+_LOAD_ERRORS = (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, ImportError)
+
+
+@dataclass
+class LoadedModel:
+    """A model on its device with its tokenizer. `label` names it in artifacts; quant: "none" | "nf4"."""
+
+    model: Any
+    tokenizer: Any
+    label: str
+    device: str = "cpu"
+    quant: str = "none"
+
+
+def load_model(
+    model: str = TINY,
+    *,
+    quant: str = "auto",
+    dtype: str = "auto",
+    trust_remote_code: bool = False,
+    device: str = "auto",
+    adapter: Path | None = None,
+    trainable: bool = False,
+) -> LoadedModel:
+    """Load a model, and an adapter onto it, in evaluation mode; `trainable`: to train that adapter further.
+
+    quant auto: nf4 (with double quantisation) on CUDA, none on the CPU. dtype auto: bfloat16 on CUDA, float32 on the
+    CPU; with nf4 it is the type of computation. The base is frozen. Raises ConfigError for an unknown name,
+    EngineError for what cannot be loaded.
+    """
+    _quiet()
+    source = resolve_model(model)
+    place = _device(device)
+    nf4 = quant == "nf4" or (quant == "auto" and place == "cuda")
+    kind = torch.bfloat16 if dtype == "bfloat16" or (dtype == "auto" and place == "cuda") else torch.float32
+    where = model_folder(source)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        tokenizer, net = _base(source, where, kind, nf4, place, trust_remote_code)
+        label = source.label
+        if adapter is not None:
+            net = _with_adapter(net, label, Path(adapter), trainable)
+            label = f"{label}+{_adapter_label(Path(adapter))}"
+    net.eval()
+    return LoadedModel(net, tokenizer, label, place, "nf4" if nf4 else "none")
+
+
+def threads(n: int) -> None:
+    """Use n CPU threads; 0 keeps the library's choice."""
+    if n > 0:
+        torch.set_num_threads(n)
+
+
+def set_seed(seed: int) -> None:
+    """Seed the global generators, from which only training libraries draw; sampling has its own (sampler.py)."""
+    random.seed(seed)  # noqa: TID251
+    np.random.seed(seed % 2**32)  # noqa: TID251
+    torch.manual_seed(seed)
+
+
+def _base(
+    source: ModelSource, where: str, kind: torch.dtype, nf4: bool, place: str, trust_remote_code: bool
+) -> tuple[Any, Any]:
+    options: dict[str, Any] = {"dtype": kind, "use_safetensors": True, "trust_remote_code": trust_remote_code}
+    if nf4:
+        options["device_map"] = {"": place}
+        options["quantization_config"] = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=kind,
+        )
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(where, trust_remote_code=trust_remote_code)
+        if not tokenizer.chat_template:
+            raise EngineError(
+                f"model {source.label} has no chat template; "
+                "give an instruct model or add chat_template to tokenizer_config.json"
+            )
+        net = AutoModelForCausalLM.from_pretrained(where, **options)
+    except _LOAD_ERRORS as error:
+        raise EngineError(_why(source, error, trust_remote_code)) from None
+    if not nf4:
+        net = net.to(place)
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    tokenizer.padding_side = "left"
+    net.config._name_or_path = net.name_or_path = source.label  # what a new adapter records as its base
+    net.requires_grad_(False)
+    return tokenizer, net
+
+
+def _with_adapter(net: Any, label: str, adapter: Path, trainable: bool) -> Any:
+    file = adapter / "adapter_config.json"
+    if not file.is_file():
+        raise EngineError(f"adapter {adapter}: no adapter_config.json; give a folder that a trainer saved")
+    if not (adapter / "adapter_model.safetensors").is_file():
+        raise EngineError(f"adapter {adapter}: no adapter_model.safetensors; other weight formats are not loaded")
+    try:
+        base = str(json.loads(file.read_text(encoding="utf-8")).get("base_model_name_or_path") or "")
+    except (ValueError, AttributeError):
+        raise EngineError(f"{file}: not a JSON object; give an adapter folder that a trainer saved") from None
+    if base and _model_name(base) != _model_name(label):
+        raise EngineError(
+            f"adapter {adapter}: trained on {base}, not on {label}; set student.model={base} "
+            "(or correct base_model_name_or_path in adapter_config.json if it is the same model)"
+        )
+    try:
+        return PeftModel.from_pretrained(net, str(adapter), is_trainable=trainable)
+    except _LOAD_ERRORS as error:
+        raise EngineError(f"adapter {adapter}: does not fit {label} ({first_line(error)}); give its own base") from None
+
+
+def _model_name(name: str) -> str:
+    """The last part of a model's name, which stays when folders move; SmolLM2's short name stands for its hub id."""
+    last = name.rstrip("/").rsplit("/", 1)[-1].lower().removesuffix(".gguf")
+    return SMOLLM2 if last == SMOLLM2_HUB.rsplit("/", 1)[-1].lower() else last
+
+
+def _adapter_label(adapter: Path) -> str:
+    """`distill@1a2b3c4d`: the stage's folder name and a digest of the weights, so that retrained adapters differ."""
+    digest = hashlib.sha256((adapter / "adapter_model.safetensors").read_bytes()).hexdigest()[:8]
+    resolved = adapter.resolve()
+    return f"{resolved.parent.name if resolved.name == 'adapter' else resolved.name}@{digest}"
+
+
+def _why(source: ModelSource, error: BaseException, trust_remote_code: bool) -> str:
+    text = first_line(error)
+    if "trust_remote_code" in str(error) and not trust_remote_code:
+        return f"model {source.label}: brings its own code; read it, then set student.trust_remote_code=true"
+    if source.kind != "hub":
+        return f"model {source.label}: cannot be loaded ({text})"
+    if "gated" in str(error).lower() or "401" in str(error):
+        return f"model {source.hub_id}: needs access; accept its terms on the hub and run `hf auth login`"
+    if "safetensors" in str(error):
+        return f"model {source.hub_id}: has no safetensors weights, and other formats are not loaded; choose another"
+    return (
+        f"model {source.hub_id}: cannot be fetched from the model hub ({text}); check the name and the network, "
+        "or give a local folder"
+    )
+
+
+def _quiet() -> None:
+    """Only errors from transformers, and no progress bars: our own output stays readable."""
+    hf_logging.set_verbosity_error()
+    hf_logging.disable_progress_bar()
+
+
+def _device(device: str) -> str:
+    if device == "cuda" and not torch.cuda.is_available():
+        raise EngineError("engine.device: cuda is asked for, but torch sees no CUDA device; set engine.device=cpu")
+    return "cuda" if device != "cpu" and torch.cuda.is_available() else "cpu"

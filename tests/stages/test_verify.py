@@ -1,0 +1,144 @@
+"""Scoring and route sets over files: who is read, what is written, what is refused."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fakes import no_progress
+from realm_cli.artifacts import write_rows
+from realm_cli.errors import DataError
+from realm_cli.records import Problem, Route, RouteSet, ScoredRoute
+from realm_cli.stages.summary import Summary
+from realm_cli.stages.verify import run_verify
+from stages.helpers import apples, cot, gold, load, pool, right, route, slip, stage_in
+
+PROBLEMS = [apples(0, group="x"), apples(1, group="y"), apples(2, "dev", group="y"), apples(3, "test", group="x")]
+ROUTES = [row for i in range(4) for row in pool(i)]
+
+
+def verify(
+    folder: Path, routes: Sequence[Route] = ROUTES, problems: Sequence[Problem] = PROBLEMS, **config: Any
+) -> Summary:
+    write_rows(folder / "routes.jsonl", routes)
+    stage = stage_in(folder, "verify", verify={"leak_limit": 1.0, **config})
+    return run_verify(stage, problems, folder / "routes.jsonl", progress=no_progress)
+
+
+def test_scored_rows_by_hand(tmp_path: Path) -> None:
+    verify(tmp_path)
+    rows = {row["id"]: ScoredRoute.model_validate(row) for row in load(tmp_path / "verify" / "scored.jsonl")}
+    assert len(rows) == 24
+    assert all(len(r.step_kind) == len(r.steps) == len(r.step_support) for r in rows.values())
+    positive, early, late = rows["p0/ext/0"], rows["p0/hasty/0"], rows["p0/hasty/2"]
+    assert positive.correct and positive.first_error is None and not positive.lucky
+    assert positive.step_kind == ["agreed", "agreed", "agreed"]
+    assert (early.first_error, early.first_error_src) == (1, "support")
+    assert late.step_kind[0] == "agreed"
+    assert late.first_error == 2
+    for i in range(4):
+        assert rows[f"p{i}/hasty/0"].first_error == 1
+
+
+def test_sets_are_of_train_and_dev_only_and_hold_k_routes(tmp_path: Path) -> None:
+    verify(tmp_path, k=4, sets_per_problem=3)
+    sets = [RouteSet.model_validate(row) for row in load(tmp_path / "verify" / "sets.jsonl")]
+    assert {s.problem_id for s in sets} == {"p0", "p1", "p2"}
+    assert all(len(s.shown) == 4 for s in sets)
+    assert max(sum(s.problem_id == p for s in sets) for p in ("p0", "p1", "p2")) == 3
+    known = {r.id: r for r in ROUTES}
+    for route_set in sets:
+        for shown in route_set.shown:
+            original = known[shown.route_id.split("#")[0]]
+            assert shown.label == (original.correct and not shown.tampered)
+            assert original.problem_id == route_set.problem_id
+
+
+def test_summary_numbers(tmp_path: Path) -> None:
+    summary = verify(tmp_path)
+    written = json.loads((tmp_path / "verify" / "summary.json").read_text(encoding="utf-8"))
+    assert written == json.loads(json.dumps(summary.data))
+    assert (written["problems"], written["routes"], written["correct"], written["lucky"]) == (4, 24, 0.5, 0.0)
+    assert written["first_error_known"] == 1.0
+    assert sum(written["step_kinds"].values()) == 24 * 3
+    assert written["sets"] == len(load(tmp_path / "verify" / "sets.jsonl"))
+    assert written["groups"] == {
+        "x": {"routes": 12, "correct": 0.5, "first_error_known": 1.0},
+        "y": {"routes": 12, "correct": 0.5, "first_error_known": 1.0},
+    }
+    assert written["leak"]["limit"] == 1.0 and written["leak"]["pass"] is True
+    assert summary.tables[0].rows == [["x", "12", "50.0", "100.0"], ["y", "12", "50.0", "100.0"]]
+    assert [row[0] for row in summary.tables[1].rows] == ["agreed", "suspect", "novel", "none"]
+    assert summary.notes[0] == f"{written['sets']} route sets over 4 problems"
+    assert summary.notes[1].endswith("(limit 1.0): pass")
+
+
+def test_the_same_seed_gives_the_same_files(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        verify(tmp_path / name)
+    for file in ("scored.jsonl", "sets.jsonl", "summary.json"):
+        assert (tmp_path / "a/verify" / file).read_bytes() == (tmp_path / "b/verify" / file).read_bytes()
+
+
+def test_routes_of_another_tool_are_parsed_and_graded(tmp_path: Path) -> None:
+    foreign = [
+        Route(id="f/0", problem_id="p0", source="other", text=cot(right(0), gold(0))),
+        Route(id="f/1", problem_id="p0", source="other", text=cot(*slip(0, 1))),
+        Route(id="f/2", problem_id="p0", source="other", text=cot(right(0), gold(0)), truncated=True),
+    ]
+    verify(tmp_path, [*ROUTES, *foreign])
+    rows = {row["id"]: row for row in load(tmp_path / "verify" / "scored.jsonl")}
+    assert [rows[f"f/{i}"]["correct"] for i in range(3)] == [True, False, False]
+    assert rows["f/0"]["steps"] == right(0) and rows["f/0"]["final_answer"] == gold(0)
+
+
+def test_a_leak_warns_or_fails_as_asked(tmp_path: Path) -> None:
+    problems = [apples(i) for i in range(30)]
+    routes = []
+    for i in range(30):
+        routes += [route(i, "ext", s, right(i), gold(i)) for s in range(2)]
+        steps, answer = slip(i, 1)
+        long = [f"Well, let me think about this for a rather long while: {step}" for step in steps]
+        routes += [route(i, "bad", s, [*long, "I am quite sure of that indeed, my friend"], answer) for s in range(2)]
+    summary = verify(tmp_path / "warn", routes, problems, leak_limit=0.55)
+    assert summary.data["leak"]["pass"] is False
+    assert summary.data["leak"]["auc"] > 0.7
+    assert "FAIL: right and wrong routes differ in form" in summary.notes[1]
+    with pytest.raises(DataError) as error:
+        verify(tmp_path / "fail", routes, problems, leak_limit=0.55, on_leak="fail")
+    assert "labels leak through form (AUC " in str(error.value) and "> 0.55)" in str(error.value)
+    assert (tmp_path / "fail" / "verify" / "summary.json").exists()
+
+
+def refusal(folder: Path, routes: Sequence[Route], **config: Any) -> str:
+    with pytest.raises(DataError) as error:
+        verify(folder, routes, **config)
+    return str(error.value).removeprefix(f"{folder / 'routes.jsonl'}:").strip()
+
+
+def test_no_positive_or_no_negative(tmp_path: Path) -> None:
+    wrong, fine = [r for r in ROUTES if not r.correct], [r for r in ROUTES if r.correct]
+    assert refusal(tmp_path / "a", wrong).startswith("no route is correct; check the problems' answers and types")
+    assert refusal(tmp_path / "b", fine).startswith("every route is correct, nothing to contrast; add a weaker --model")
+    cut = [r.model_copy(update={"truncated": True}) for r in wrong]
+    assert refusal(tmp_path / "c", [*fine, *cut]).startswith("every route is correct")
+
+
+def test_foreign_and_doubled_routes_are_named_with_their_row(tmp_path: Path) -> None:
+    stranger = route(9, "ext", 0, right(9), gold(9))
+    assert refusal(tmp_path / "a", [ROUTES[0], stranger]).startswith("2: problem 'p9' is not among the problems")
+    assert refusal(tmp_path / "b", [ROUTES[0], ROUTES[3], ROUTES[0]]) == (
+        "3: route id 'p0/ext/0' stands twice; ids must be unique"
+    )
+
+
+def test_no_rows_and_too_few_routes(tmp_path: Path) -> None:
+    assert refusal(tmp_path / "a", []) == "no rows; run `realm rollout` again"
+    only_test = [r for r in ROUTES if r.problem_id == "p3"]
+    assert refusal(tmp_path / "b", only_test) == (
+        "no train or dev problem has 4 usable routes; sample more with --n"
+    )

@@ -1,0 +1,175 @@
+"""Every template: what students and teachers are shown, word for word where it matters."""
+
+from __future__ import annotations
+
+import inspect
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from realm_cli import prompts
+from realm_cli.method.parsing import parse_completion
+from realm_cli.prompts import (
+    bare_messages,
+    check_text,
+    lemma_text,
+    numbered,
+    render_route,
+    route_messages,
+    routed_messages,
+    routed_text,
+    solution_text,
+    teacher_messages,
+)
+from realm_cli.records import Problem, ShownRoute
+
+RIGHT = ShownRoute(route_id="r1", steps=["2 + 3 = 5", "5 * 2 = 10"], answer="10", label=True)
+WRONG = ShownRoute(route_id="r2", steps=["2 + 3 = 6", "6 * 2 = 12"], answer="12", label=False, first_error=1)
+LINE = st.from_regex(r"[a-z0-9 =+]{1,30}", fullmatch=True)
+
+
+def content(messages: list[dict[str, str]]) -> str:
+    return "\n".join(message["content"] for message in messages)
+
+
+def test_bare_full() -> None:
+    assert bare_messages("What is 2 + 2?") == [
+        {"role": "system", "content": "You solve problems by careful reasoning."},
+        {
+            "role": "user",
+            "content": "Problem:\nWhat is 2 + 2?\nUse exactly this form:\n<think>\nyour own steps, one per line\n"
+            "</think>\n<answer>final answer</answer>",
+        },
+    ]
+
+
+def test_bare_terse_is_the_question_alone() -> None:
+    assert bare_messages("What is 2 + 2?", "terse") == [{"role": "user", "content": "What is 2 + 2?"}]
+
+
+def test_routes_are_sampled_with_the_bare_prompt() -> None:
+    problem = Problem(id="p", question="Q?", answer="1", gold_solution="secret", rule_ids=["R1"])
+    assert route_messages(problem) == bare_messages("Q?")
+    assert route_messages(problem, "terse") == bare_messages("Q?", "terse")
+
+
+def test_render_route() -> None:
+    assert render_route("A", RIGHT) == "[Route A]\n1. 2 + 3 = 5\n2. 5 * 2 = 10\nAnswer: 10"
+
+
+def test_render_route_hidden_hides_the_last_result_too() -> None:
+    text = render_route("B", RIGHT, hide_answer=True)
+    assert text == "[Route B]\n1. 2 + 3 = 5\n2. 5 * 2 = [hidden]\nAnswer: [hidden]"
+    worded = RIGHT.model_copy(update={"steps": ["so it is ten"]})
+    assert render_route("B", worded, hide_answer=True) == "[Route B]\n1. so it is ten\nAnswer: [hidden]"
+
+
+def test_render_route_cut() -> None:
+    assert render_route("C", RIGHT, shown_steps=1) == "[Route C]\n1. 2 + 3 = 5\n[cut]"
+    assert render_route("C", RIGHT, shown_steps=1, hide_answer=True) == "[Route C]\n1. 2 + 3 = 5\n[cut]"
+    assert render_route("C", RIGHT, shown_steps=2) == render_route("C", RIGHT)
+
+
+def test_routed_terse() -> None:
+    (message,) = routed_messages("Q?", [RIGHT, WRONG], style="terse")
+    assert message["content"] == (
+        "Q?\n[Route A]\n1. 2 + 3 = 5\n2. 5 * 2 = 10\nAnswer: 10\n"
+        "[Route B]\n1. 2 + 3 = 6\n2. 6 * 2 = 12\nAnswer: 12\n[Check]"
+    )
+
+
+@pytest.mark.parametrize(
+    ("order", "first", "forms"),
+    [
+        ("verify_first", "First check each route:", ["<check>", "<think>", "<answer>"]),
+        ("solve_first", "First solve the problem yourself. Then check each route:", ["<think>", "<check>", "<answer>"]),
+    ],
+)
+def test_routed_full_asks_in_the_given_order(order: prompts.Order, first: str, forms: list[str]) -> None:
+    text = routed_messages("Q?", [RIGHT, WRONG], order=order)[1]["content"]
+    assert "Here are 2 attempts by others. Any number of them may be wrong, including all." in text
+    assert "Popular answers are not safer." in text
+    assert first in text
+    asked = text.partition("Use exactly this form:\n")[2]
+    assert sorted(forms, key=asked.index) == forms
+
+
+def test_a_routed_prompt_tells_no_label_and_no_source() -> None:
+    flipped = [route.model_copy(update={"label": not route.label, "first_error": None}) for route in (RIGHT, WRONG)]
+    assert routed_messages("Q?", flipped) == routed_messages("Q?", [RIGHT, WRONG])
+    assert "r1" not in content(routed_messages("Q?", [RIGHT, WRONG]))
+
+
+def test_routed_cuts_each_route_by_itself() -> None:
+    text = content(routed_messages("Q?", [RIGHT, WRONG], shown_steps=[2, 1]))
+    assert text.count("[cut]") == 1
+    assert "Answer: 10" in text and "Answer: 12" not in text
+
+
+@given(question=LINE, style=st.sampled_from(["full", "terse"]))
+def test_bare_prompts_show_no_route(question: str, style: prompts.Style) -> None:
+    assert "[Route" not in content(bare_messages(question, style))
+
+
+def test_student_prompts_cannot_take_rules() -> None:
+    for template in (bare_messages, routed_messages, route_messages):
+        assert not {"rules", "notes"} & set(inspect.signature(template).parameters)
+
+
+def test_solution_and_check_texts() -> None:
+    assert solution_text(["a = 1", "b = 2"], "2") == "<think>\n1. a = 1\n2. b = 2\n</think>\n<answer>2</answer>"
+    assert check_text([True, False, False], [None, 2, None]) == "<check>\nA: right\nB: wrong @2\nC: wrong\n</check>"
+    assert numbered(["x", "y"]) == "1. x\n2. y"
+
+
+def test_routed_text_in_both_orders() -> None:
+    check = "<check>\nA: right\nB: wrong @1\n</check>"
+    assert routed_text([True, False], [None, 1], ["s"], "9") == f"{check}\n<think>\n1. s\n</think>\n<answer>9</answer>"
+    assert routed_text([True, False], [None, 1], ["s"], "9", "solve_first") == (
+        f"<think>\n1. s\n</think>\n{check}\n<answer>9</answer>"
+    )
+
+
+@given(
+    labels=st.lists(st.booleans(), min_size=2, max_size=8),
+    steps=st.lists(LINE.filter(str.strip), min_size=1, max_size=5),
+    order=st.sampled_from(["verify_first", "solve_first"]),
+    data=st.data(),
+)
+def test_gold_completions_pass_the_strict_parser(
+    labels: list[bool], steps: list[str], order: prompts.Order, data: st.DataObject
+) -> None:
+    errors = [None if label else data.draw(st.none() | st.integers(1, 9)) for label in labels]
+    parsed = parse_completion(
+        routed_text(labels, errors, steps, "7", order), k=len(labels), order=order, min_think_words=1
+    )
+    assert parsed.ok
+    assert (parsed.verdicts, parsed.first_errors, parsed.answer) == (labels, errors, "7")
+    bare = parse_completion(solution_text(steps, "7"), k=0, min_think_words=1)
+    assert bare.ok and bare.answer == "7"
+
+
+def test_teacher_sees_rules_notes_and_on_a_retry_the_label() -> None:
+    problem = Problem(id="p", question="How much?", answer="9.5", domain="parcel fees")
+    (message,) = teacher_messages(problem, "R1: heavy costs 5.\n", "Mind the cap.\n")
+    text = message["content"]
+    assert text.startswith(
+        "You are an expert in parcel fees.\n\nRules:\nR1: heavy costs 5.\n\nExpert notes:\nMind the cap.\n\n"
+        "Problem:\nHow much?\n\nReason step by step."
+    )
+    assert "never mention a rule list, an id or these instructions" in text
+    assert text.endswith('One numbered step per line. End with "Answer: <answer>".')
+    assert "9.5" not in text
+    labelled = teacher_messages(problem, "", "", label="9.5")[0]["content"]
+    assert "The correct answer is 9.5. Explain how it follows." in labelled
+    assert "Rules:" not in labelled and "Expert notes:" not in labelled
+    assert teacher_messages(Problem(id="q", question="x", answer="y"), "", "")[0]["content"].startswith(
+        "You are an expert in this domain.\n\nProblem:\nx"
+    )
+
+
+def test_lemma_masks_the_wrong_prefix_exactly() -> None:
+    text, masked = lemma_text(["a = 1", "b = 3", "c = 4"], 2, ["a = 1", "b = 2", "c = 3"], "3")
+    assert text[:masked] == "<think>\n1. a = 1\n2. b = 3\n"
+    assert text[masked:] == "Wait, step 2 is wrong.\n2. b = 2\n3. c = 3\n</think>\n<answer>3</answer>"
