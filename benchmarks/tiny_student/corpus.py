@@ -2,7 +2,7 @@
 
 No rule of any domain is in it. Every table, operand and program is drawn anew per text; words of the built-in domain
 occur only as names with random values, so that their embeddings exist. Four kinds of text:
-    stated  the question lists the operations; the target carries them out (arithmetic on 0..199)
+    stated  the question lists the operations; the target carries them out (arithmetic on 0..160)
     guess   the question names things without numbers that would decide; the target is a chain of random operations
             (so the bare form is known, and its content is not)
     routed  the same kind of question plus 2-4 routes, corrupted at random; the target says which are right, names the
@@ -25,7 +25,8 @@ def _words(text: str) -> list[str]:
     return text.split()
 
 
-TOP = 199  # largest number in the texts
+TOP = 199  # every number up to here is one token
+MOST = 160  # largest running total in the texts
 NAMES = "ABCD"
 HIDDEN = "[hidden]"
 OP_WORDS = _words(
@@ -45,7 +46,7 @@ OTHER_WORDS = _words(
     "solve problem yourself Use exactly this form your own steps one per line final answer reason short You problems "
     "careful reasoning"
 )
-KINDS = {"stated": 0.2, "guess": 0.1, "routed": 0.68, "fix": 0.02}
+KINDS = {"stated": 0.45, "guess": 0.08, "routed": 0.45, "fix": 0.02}
 
 
 @dataclass(frozen=True)
@@ -88,12 +89,12 @@ def apply(act: Act, total: int) -> int:
 
 
 def fires(act: Act, total: int) -> bool:
-    """Whether an act may stand at this total: caps bind from above, floors from below, all results in 0..TOP."""
+    """Whether an act may stand at this total: caps bind from above, floors from below, results stay in 0..MOST."""
     if act.op == "cap":
         return total > act.operand
     if act.op == "floor":
         return total < act.operand
-    return 0 <= apply(act, total) <= TOP
+    return 0 <= apply(act, total) <= MOST
 
 
 def work(acts: Sequence[Act], slips: dict[int, int] | None = None) -> Chain | None:
@@ -105,7 +106,7 @@ def work(acts: Sequence[Act], slips: dict[int, int] | None = None) -> Chain | No
         if not fires(act, total):
             continue
         total = apply(act, total) + (slips or {}).get(index, 0)
-        if not 0 <= total <= TOP:
+        if not 0 <= total <= MOST:
             return None
         done.append(act)
         totals.append(total)
@@ -116,14 +117,14 @@ def random_act(word: str, total: int, rng: random.Random) -> Act:
     """A random operation that fires at `total`; small operands are more frequent."""
     while True:
         op = rng.choices(("+", "-", "x"), (0.66, 0.2, 0.14))[0]
-        operand = 2 if op == "x" else rng.randint(1, rng.choice((12, 25, 60)))
+        operand = 2 if op == "x" else rng.randint(1, rng.choice((12, 25, 50)))
         if fires(Act(word, op, operand), total):
             return Act(word, op, operand)
 
 
 def random_base(rng: random.Random) -> Act:
     """A random first step."""
-    return Act("base", "", rng.randint(1, rng.choice((50, 60, 120))))
+    return Act("base", "", rng.randint(5, 70))
 
 
 def random_program(words: Sequence[str], rng: random.Random) -> list[Act]:
@@ -137,7 +138,7 @@ def random_program(words: Sequence[str], rng: random.Random) -> list[Act]:
         cap = rng.random() < 0.6 and total > 2
         word = "cap" if cap else "floor"
         operand = rng.randint(max(1, total - 40), total - 1) if cap else rng.randint(total + 1, total + 25)
-        if operand <= TOP:
+        if operand <= MOST:
             acts.append(Act(word, word, operand))
     return acts
 
@@ -208,7 +209,7 @@ def corrupt(acts: Sequence[Act], rng: random.Random, where: int | None = None) -
         return work(changed, {k: rng.choice((-10, -5, -2, -1, 1, 2, 5, 10))}) if k else None
     if kind == "answer":
         chain = work(changed)
-        return chain and replace(chain, answer=max(0, min(TOP, chain.answer + rng.choice((-10, -2, -1, 1, 2, 10)))))
+        return chain and replace(chain, answer=max(0, min(MOST, chain.answer + rng.choice((-10, -2, -1, 1, 2, 10)))))
     if kind == "drop":
         if k == 0 or len(acts) < 3:
             return None
@@ -219,7 +220,7 @@ def corrupt(acts: Sequence[Act], rng: random.Random, where: int | None = None) -
     elif k == 0:
         changed[0] = random_base(rng)
     elif changed[k].op in ("cap", "floor"):
-        changed[k] = replace(changed[k], operand=max(1, min(TOP, changed[k].operand + rng.randint(-15, 15))))
+        changed[k] = replace(changed[k], operand=max(1, min(MOST, changed[k].operand + rng.randint(-15, 15))))
     else:
         changed[k] = random_act(changed[k].word, 60, rng)
     for later in range(k + 1, len(changed)):  # a wrong total may cross a threshold further on

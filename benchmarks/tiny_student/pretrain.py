@@ -20,13 +20,15 @@ from tokenizer import build_tokenizer
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]  # ids, next ids, loss weights of the next ids; each [B, T]
+PERIODS = (2.0, 3.0, 5.0, 7.0, 10.0, 20.0, 50.0, 100.0, 200.0, 400.0)
+CIRCLE = 0.1  # radius; the other dimensions start at 0.02
 PROMPT_WEIGHT = 0.2  # a little loss on prompts: predicting a route from the earlier ones teaches to compare routes
 CHECK_WEIGHT = 3.0  # the verdicts are few tokens and the hardest ones
 
 
 def build_model(tokenizer: PreTrainedTokenizerFast, layers: int, width: int, heads: int) -> LlamaForCausalLM:
-    """A Llama with random weights."""
-    return LlamaForCausalLM(
+    """A Llama with random weights, but the numbers' embeddings start on circles (see `place_numbers`)."""
+    model = LlamaForCausalLM(
         LlamaConfig(
             vocab_size=len(tokenizer),
             hidden_size=width,
@@ -42,6 +44,22 @@ def build_model(tokenizer: PreTrainedTokenizerFast, layers: int, width: int, hea
             pad_token_id=tokenizer.pad_token_id,
         )
     )
+    place_numbers(model, tokenizer)
+    return model
+
+
+def place_numbers(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast) -> None:
+    """Give the tokens of n cos and sin of 2 pi n / period in their first dimensions.
+
+    Networks that learn to add find such features by themselves, after a long time; here they start with them.
+    """
+    numbers = torch.arange(corpus.TOP + 1)
+    angles = 2 * math.pi * numbers[:, None] / torch.tensor(PERIODS)
+    circles = CIRCLE * torch.cat([angles.cos(), angles.sin()], dim=1)
+    with torch.no_grad():
+        for text in ("{}", " {}"):
+            ids = tokenizer.convert_tokens_to_ids([tokenizer.tokenize(text.format(n))[0] for n in numbers.tolist()])
+            model.get_input_embeddings().weight[ids, : circles.shape[1]] = circles
 
 
 def batches(
@@ -112,6 +130,7 @@ def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Path)
         eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id, max_new_tokens=128, do_sample=False
     )
     copy.save_pretrained(out)
+    (out / "model.safetensors").chmod(0o644)
     tokenizer.save_pretrained(out)
 
 
@@ -128,6 +147,7 @@ def main() -> None:
     parser.add_argument("--order", choices=("verify_first", "solve_first"), default="verify_first")
     parser.add_argument("--optimizer", choices=("adamw", "muon"), default="adamw")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--kind", choices=tuple(corpus.KINDS), help="one kind of text only, for trials")
     parser.add_argument("--init", type=Path, help="go on from a saved student")
     args = parser.parse_args()
     torch.manual_seed(args.seed)
@@ -138,9 +158,10 @@ def main() -> None:
         else build_model(tokenizer, args.layers, args.width, args.heads)
     )
     print(f"{model.num_parameters()} parameters, vocabulary {len(tokenizer)}", flush=True)
+    kinds = {args.kind: 1.0} if args.kind else corpus.KINDS
     made = optimizers(model, args.lr, args.optimizer == "muon")
     begin, step, seen, mean, last = time.monotonic(), 0, 0, 0.0, 0.0
-    for batch in batches(tokenizer, args.seed, args.batch_tokens, args.order, corpus.KINDS):
+    for batch in batches(tokenizer, args.seed, args.batch_tokens, args.order, kinds):
         done = (time.monotonic() - begin) / 60 / args.minutes
         if done >= 1:
             break

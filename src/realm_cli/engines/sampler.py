@@ -1,10 +1,15 @@
-"""Batched sampling from a local model: each distinct prompt is computed once, its cache repeated for its samples.
+"""Batched sampling and log-likelihoods with a local model: the plain, exact reference.
 
-Chunks of at most `batch_rows` rows, requests in order of prompt length (little padding); finished rows are dropped from
-the batch. Every row has its own random stream, seeded by (seed, request key, sample index), so a row's draws do not
-depend on its neighbours; what remains is the arithmetic: another batch shape may round logits differently (1e-6), which
-can move a draw only where two tokens' cumulative probabilities meet.
-Log-probabilities are those of the full softmax at the given temperature, before top-k, top-p and min-p cut it.
+Requests are sorted by prompt length and cut into chunks of at most `batch_rows` rows. In a chunk each distinct prompt
+is computed once, its cache copied to its rows, then all rows decode together; finished rows leave the batch.
+
+Row i of a request draws from its own Philox stream, keyed by SHA-256 of (seed, request key, sample index), one
+uniform per token, which inverts the cumulative distribution. So neither neighbours nor `batch_rows` change a draw; the
+arithmetic may, as other batch shapes round logits differently (1e-6).
+
+Filters in this order: temperature, top-k, top-p (the smallest set that reaches the mass), min-p (relative to the top).
+`Completion.logprobs` are those of the full softmax at the given temperature, before any filter; greedy sampling
+(temperature 0) reports temperature 1. `token_ids` and `n_tokens` count the end-of-turn token where it was sampled.
 
 Usage: `for index, completions in LocalGenerator(loaded).generate(requests, SamplingParams(temperature=0)): ...`
 """
@@ -13,219 +18,269 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-import numpy
+import numpy as np
 import torch
+from peft import PeftModel
 
+from realm_cli.engines.cache import make_room
 from realm_cli.engines.loading import LoadedModel, encode_completion, encode_prompt, end_ids
+from realm_cli.errors import EngineError
 from realm_cli.protocols import Completion, GenRequest, SamplingParams
 from realm_cli.records import Message
 
-_DROP_SHARE = 4  # drop finished rows once they are a quarter of the batch
+DROP_SHARE = 4  # finished rows leave once they are a quarter of the batch
+CANDIDATES = (64, 1024)  # top-p sorts this many tokens, and all of them only where these do not reach the mass
+NLL_LOGITS = 1 << 27  # logits held at once by `nll` (512 MiB)
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One sample to draw: of request `request`, with sample index `sample`."""
+
+    request: int
+    sample: int
 
 
 class LocalGenerator:
-    """protocols.Generator and NllScorer over a loaded model; works on a model in training, too."""
+    """protocols.Generator and protocols.NllScorer over a loaded model, which may be in training."""
 
     def __init__(self, loaded: LoadedModel, batch_rows: int = 64, name: str | None = None) -> None:
-        self.loaded, self.batch_rows = loaded, batch_rows
-        self.name = name or loaded.label
-        self._ends = torch.tensor(sorted(end_ids(loaded.tokenizer, loaded.model)), device=loaded.device)
+        self.loaded, self.batch_rows = loaded, max(1, batch_rows)
+        self.name = name or f"hf:{loaded.label}"
+        self._ends = torch.tensor(sorted(end_ids(loaded.tokenizer, loaded.model)), device=self._device)
+
+    @property
+    def _device(self) -> torch.device:
+        return next(self.loaded.model.parameters()).device
 
     def generate(
         self, requests: Sequence[GenRequest], params: SamplingParams
     ) -> Iterator[tuple[int, list[Completion]]]:
-        """Yield (request index, completions) chunk by chunk."""
-        prompts = [encode_prompt(self.loaded.tokenizer, request.messages) for request in requests]
-        order = sorted(range(len(requests)), key=lambda i: len(prompts[i]))
-        for chunk in _chunks(order, [request.n for request in requests], self.batch_rows):
-            with self._sampling():
-                done = self._chunk([prompts[i] for i in chunk], [requests[i] for i in chunk], params)
-            yield from zip(chunk, done, strict=True)
-
-    @contextlib.contextmanager
-    def _sampling(self) -> Iterator[None]:
-        """Evaluation mode without gradients or checkpointing; the model's own mode is put back."""
-        model = self.loaded.model
-        training = model.training
-        checkpointing = bool(getattr(model, "is_gradient_checkpointing", False))
-        model.eval()
-        if checkpointing:
-            model.gradient_checkpointing_disable()
-        try:
-            with torch.no_grad():
-                yield
-        finally:
-            if checkpointing:
-                model.gradient_checkpointing_enable()
-            model.train(training)
-
-    def _chunk(
-        self, prompts: list[list[int]], requests: list[GenRequest], params: SamplingParams
-    ) -> list[list[Completion]]:
-        device = self.loaded.device
-        rows = [(i, r.first_sample + j) for i, r in enumerate(requests) for j in range(r.n)]
-        owner = torch.tensor([i for i, _ in rows], device=device)
-        ids, mask = _left_pad(prompts, self._pad_id(), device)
-        out = self._forward(ids, mask, mask.long().cumsum(-1).sub(1).clamp(min=0), None)
-        cache = out.past_key_values
-        cache.batch_select_indices(owner)
-        logits, mask = out.logits[:, -1].float()[owner], mask[owner]
-        position = mask.long().sum(-1)
-        uniform = _uniforms(params, requests, rows).to(device) if params.temperature > 0 else None
-        tokens = torch.full((len(rows), params.max_tokens), -1, dtype=torch.long, device=device)
-        logprobs = torch.zeros(len(rows), params.max_tokens, device=device)
-        ended = torch.zeros(len(rows), dtype=torch.bool, device=device)
-        alive = torch.arange(len(rows), device=device)  # batch row -> output row
-        for t in range(params.max_tokens):
-            chosen, logprob = _choose(logits, params, None if uniform is None else uniform[alive, t])
-            live = ~ended[alive]
-            tokens[alive[live], t] = chosen[live]
-            logprobs[alive[live], t] = logprob[live]
-            ended[alive] |= torch.isin(chosen, self._ends)
-            if params.stop:
-                self._stop(tokens, ended, alive, t, params.stop)
-            running = ~ended[alive]
-            if t + 1 == params.max_tokens or not bool(running.any()):
-                break
-            if int((~running).sum()) * _DROP_SHARE >= len(alive):
-                keep = running.nonzero().squeeze(-1)
-                cache.batch_select_indices(keep)
-                alive, chosen, mask, position = alive[keep], chosen[keep], mask[keep], position[keep]
-            mask = torch.cat([mask, mask.new_ones(len(alive), 1)], dim=1)
-            out = self._forward(chosen[:, None], mask, position[:, None], cache)
-            logits, position = out.logits[:, -1].float(), position + 1
-        return self._completions(tokens.tolist(), logprobs.tolist(), ended.tolist(), rows, len(requests), params)
-
-    def _forward(self, ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor, cache: Any) -> Any:
-        return self.loaded.model(
-            input_ids=ids,
-            attention_mask=mask,
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
-
-    def _pad_id(self) -> int:
-        pad = self.loaded.tokenizer.pad_token_id
-        return int(pad if pad is not None else self.loaded.tokenizer.eos_token_id)
-
-    def _stop(self, tokens: Any, ended: Any, alive: Any, t: int, stop: tuple[str, ...]) -> None:
-        for row in alive.tolist():
-            tail = self.loaded.tokenizer.decode(tokens[row, max(0, t - 31) : t + 1].tolist())
-            if any(mark in tail for mark in stop):
-                ended[row] = True
-
-    def _completions(
-        self,
-        tokens: list[list[int]],
-        logprobs: list[list[float]],
-        ended: list[bool],
-        rows: list[tuple[int, int]],
-        count: int,
-        params: SamplingParams,
-    ) -> list[list[Completion]]:
-        ids = [[token for token in row if token >= 0] for row in tokens]
-        texts = self.loaded.tokenizer.batch_decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-        grouped: list[list[Completion]] = [[] for _ in range(count)]
-        for (owner, _), row_ids, row_logprobs, end, text in zip(rows, ids, logprobs, ended, texts, strict=True):
-            cuts = [text.index(mark) for mark in params.stop if mark in text]
-            grouped[owner].append(
-                Completion(
-                    text=text[: min(cuts)] if cuts else text,
-                    n_tokens=len(row_ids),
-                    truncated=not end,
-                    token_ids=tuple(row_ids),
-                    logprobs=tuple(row_logprobs[: len(row_ids)]),
-                )
-            )
-        return grouped
+        """Yield (request index, completions) as chunks finish. EngineError for a prompt longer than the model."""
+        prompts = [tuple(encode_prompt(self.loaded.tokenizer, request.messages)) for request in requests]
+        for request, prompt in zip(requests, prompts, strict=True):
+            self._check_length(len(prompt) + 1, f"the prompt of {request.key}")
+        order = sorted(range(len(requests)), key=lambda i: (len(prompts[i]), prompts[i]))
+        rows = [_Row(i, requests[i].first_sample + j) for i in order for j in range(requests[i].n)]
+        done: dict[int, list[Completion]] = defaultdict(list)
+        yield from ((i, []) for i in order if requests[i].n == 0)
+        for start in range(0, len(rows), self.batch_rows):
+            chunk = rows[start : start + self.batch_rows]
+            uniforms = _uniforms(chunk, requests, params) if params.temperature > 0 else None
+            with sampling_mode(self.loaded.model):
+                completions = self._chunk([prompts[row.request] for row in chunk], params, uniforms)
+            for row, completion in zip(chunk, completions, strict=True):
+                done[row.request].append(completion)
+            for i in [i for i in done if len(done[i]) == requests[i].n]:
+                yield i, done.pop(i)
 
     def nll(self, pairs: Sequence[tuple[Sequence[Message], str]]) -> list[float]:
-        """Mean negative log-likelihood per completion token (end of turn included), in nats."""
+        """Mean negative log-likelihood in nats per completion token, the end-of-turn token included, for each pair."""
         tokenizer = self.loaded.tokenizer
         rows = [(encode_prompt(tokenizer, messages), encode_completion(tokenizer, text)) for messages, text in pairs]
-        order = sorted(range(len(rows)), key=lambda i: sum(map(len, rows[i])))
-        found = [0.0] * len(rows)
-        for start in range(0, len(order), self.batch_rows):
-            chunk = order[start : start + self.batch_rows]
-            with self._sampling():
-                ids, mask = _left_pad([rows[i][0] + rows[i][1] for i in chunk], self._pad_id(), self.loaded.device)
-                keep = max(len(rows[i][1]) for i in chunk) + 1
-                positions = mask.long().cumsum(-1).sub(1).clamp(min=0)
-                out = self.loaded.model(
-                    input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False, logits_to_keep=keep
-                )
-                logp = out.logits[:, :-1].float().log_softmax(-1)
-                picked = logp.gather(-1, ids[:, -keep + 1 :, None]).squeeze(-1)
-            for row, i in enumerate(chunk):
-                found[i] = -float(picked[row, -len(rows[i][1]) :].mean())
-        return found
+        out = [0.0] * len(rows)
+        order = sorted(range(len(rows)), key=lambda i: len(rows[i][0]) + len(rows[i][1]))
+        with sampling_mode(self.loaded.model):
+            while order:
+                longest = max(len(rows[i][1]) for i in order[-self.batch_rows :]) + 1
+                size = max(1, min(self.batch_rows, NLL_LOGITS // (longest * len(tokenizer))))
+                chunk, order = order[-size:], order[:-size]
+                for i, value in zip(chunk, self._nll_chunk([rows[i] for i in chunk]), strict=True):
+                    out[i] = value
+        return out
+
+    def _nll_chunk(self, rows: Sequence[tuple[list[int], list[int]]]) -> list[float]:
+        ids, mask = self._pad([[*prompt, *completion] for prompt, completion in rows])
+        self._check_length(ids.size(1), "a prompt with its completion")
+        keep = max(len(completion) for _, completion in rows)
+        out = _causal(self.loaded.model)(
+            input_ids=ids,
+            attention_mask=mask,
+            position_ids=_positions(mask),
+            use_cache=False,
+            logits_to_keep=keep + 1,
+        )
+        logits = out.logits[:, :-1].float()
+        logprobs = logits.gather(-1, ids[:, -keep:, None]).squeeze(-1) - logits.logsumexp(-1)
+        return [-float(logprobs[i, keep - len(completion) :].mean()) for i, (_, completion) in enumerate(rows)]
+
+    def _chunk(
+        self, prompts: Sequence[tuple[int, ...]], params: SamplingParams, uniforms: np.ndarray | None
+    ) -> list[Completion]:
+        """One completion per prompt; equal prompts are computed once."""
+        model, device = _causal(self.loaded.model), self._device
+        distinct = {prompt: k for k, prompt in enumerate(dict.fromkeys(prompts))}
+        owner = torch.tensor([distinct[prompt] for prompt in prompts], device=device)
+        ids, mask = self._pad(list(distinct))
+        out = model(input_ids=ids, attention_mask=mask, position_ids=_positions(mask), use_cache=True, logits_to_keep=1)
+        cache = out.past_key_values
+        room = min(params.max_tokens, self._max_length() - ids.size(1))
+        if len(distinct) < len(prompts):
+            cache.batch_select_indices(owner)
+        make_room(cache, max(room, 1))
+        logits, mask = out.logits[owner, -1].float(), mask[owner]
+        lengths = mask.sum(-1)
+        draws = None if uniforms is None else torch.from_numpy(uniforms).to(device)
+        tokens = torch.full((len(prompts), params.max_tokens), -1, device=device)
+        logprobs = torch.zeros(len(prompts), params.max_tokens, device=device)
+        ended = torch.zeros(len(prompts), dtype=torch.bool, device=device)
+        limits = (self._max_length() - lengths).clamp(max=params.max_tokens)
+        alive = torch.arange(len(prompts), device=device)  # batch row -> row of the chunk
+        live = torch.ones_like(alive, dtype=torch.bool)  # batch rows that are still being sampled
+        for t in range(params.max_tokens):
+            chosen, logprob = choose(logits, params, None if draws is None else draws[alive, t])
+            tokens[alive, t] = torch.where(live, chosen, -1)
+            logprobs[alive, t] = logprob
+            over = torch.isin(chosen, self._ends)
+            if params.stop:
+                over = over | self._stopped(tokens[alive, : t + 1], params.stop)
+            ended[alive] |= over & live
+            live = live & ~over & (t + 1 < limits[alive])
+            running = int(live.sum())
+            if not running:
+                break
+            if (len(live) - running) * DROP_SHARE >= len(live):
+                kept = live.nonzero().squeeze(-1)
+                cache.batch_select_indices(kept)
+                alive, live, chosen, mask, lengths = alive[kept], live[kept], chosen[kept], mask[kept], lengths[kept]
+            mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
+            out = model(
+                input_ids=chosen[:, None],
+                attention_mask=mask,
+                position_ids=(lengths + t)[:, None],
+                past_key_values=cache,
+                use_cache=True,
+                logits_to_keep=1,
+            )
+            logits = out.logits[:, -1].float()
+        return self._completions(tokens.tolist(), logprobs.tolist(), ended.tolist(), params.stop)
+
+    def _completions(
+        self, tokens: list[list[int]], logprobs: list[list[float]], ended: list[bool], stop: Sequence[str]
+    ) -> list[Completion]:
+        ends = set(self._ends.tolist())
+        ids = [[token for token in row if token >= 0] for row in tokens]
+        texts = self._decode([row[:-1] if row and row[-1] in ends else row for row in ids])
+        return [
+            Completion(
+                text=text[: min((text.index(s) for s in stop if s in text), default=len(text))],
+                n_tokens=len(row),
+                truncated=not end,
+                token_ids=tuple(row),
+                logprobs=tuple(values[: len(row)]),
+            )
+            for text, row, values, end in zip(texts, ids, logprobs, ended, strict=True)
+        ]
+
+    def _stopped(self, tokens: torch.Tensor, stop: Sequence[str]) -> torch.Tensor:
+        """Which rows (B, t) have come to a stop string; only the tail is decoded."""
+        tail = tokens[:, -(4 * max(len(s) for s in stop) + 8) :].tolist()
+        texts = self._decode([[token for token in row if token >= 0] for row in tail])
+        return torch.tensor([any(s in text for s in stop) for text in texts], device=tokens.device)
+
+    def _decode(self, rows: list[list[int]]) -> list[str]:
+        """Text as sampled: special tokens stay visible."""
+        return list(
+            self.loaded.tokenizer.batch_decode(rows, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        )
+
+    def _pad(self, rows: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
+        """(B, T) ids, padded on the left, and their mask."""
+        width = max(len(row) for row in rows)
+        pad = int(self.loaded.tokenizer.pad_token_id or 0)  # masked, so any id does
+        ids = [[pad] * (width - len(row)) + list(row) for row in rows]
+        mask = [[0] * (width - len(row)) + [1] * len(row) for row in rows]
+        return torch.tensor(ids, device=self._device), torch.tensor(mask, device=self._device)
+
+    def _max_length(self) -> int:
+        config = self.loaded.model.config.get_text_config()
+        return int(getattr(config, "max_position_embeddings", None) or 1 << 30)
+
+    def _check_length(self, length: int, what: str) -> None:
+        if length > self._max_length():
+            raise EngineError(
+                f"model {self.loaded.label}: {what} takes {length} of {self._max_length()} token positions; "
+                "show fewer or shorter routes, or choose a model with a longer context"
+            )
 
 
-def _chunks(order: Sequence[int], counts: Sequence[int], limit: int) -> Iterator[list[int]]:
-    """Requests in runs of at most `limit` rows; a request is never split."""
-    chunk: list[int] = []
-    rows = 0
-    for index in order:
-        if chunk and rows + counts[index] > limit:
-            yield chunk
-            chunk, rows = [], 0
-        chunk.append(index)
-        rows += counts[index]
-    if chunk:
-        yield chunk
+@contextlib.contextmanager
+def sampling_mode(model: Any) -> Iterator[None]:
+    """Evaluation mode without gradients or gradient checkpointing; the model's own state is put back."""
+    training = bool(model.training)
+    checkpointed = [module for module in model.modules() if getattr(module, "gradient_checkpointing", False)]
+    model.eval()
+    for module in checkpointed:
+        module.gradient_checkpointing = False
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module in checkpointed:
+            module.gradient_checkpointing = True
+        model.train(training)
 
 
-def _left_pad(rows: Sequence[Sequence[int]], pad: int, device: Any) -> tuple[torch.Tensor, torch.Tensor]:
-    """(B, T) ids and attention mask."""
-    width = max(len(row) for row in rows)
-    ids = torch.full((len(rows), width), pad, dtype=torch.long)
-    mask = torch.zeros(len(rows), width, dtype=torch.long)
-    for i, row in enumerate(rows):
-        ids[i, width - len(row) :] = torch.tensor(row)
-        mask[i, width - len(row) :] = 1
-    return ids.to(device), mask.to(device)
-
-
-def _uniforms(params: SamplingParams, requests: Sequence[GenRequest], rows: Sequence[tuple[int, int]]) -> torch.Tensor:
-    """(rows, max_tokens) uniform draws; row i has its own stream."""
-    draws = numpy.empty((len(rows), params.max_tokens))
-    for i, (owner, sample) in enumerate(rows):
-        text = f"{params.seed}\x00{requests[owner].key}\x00{sample}"
-        key = int.from_bytes(hashlib.sha256(text.encode()).digest()[:16], "little")
-        draws[i] = numpy.random.Generator(numpy.random.Philox(key=key)).random(params.max_tokens)
-    return torch.from_numpy(draws)
-
-
-def _choose(
-    logits: torch.Tensor, params: SamplingParams, uniform: torch.Tensor | None
+def choose(
+    logits: torch.Tensor, params: SamplingParams, uniforms: torch.Tensor | None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Next token (B,) and its log-probability (B,) from logits (B, V); `uniform` None = greedy."""
-    if uniform is None:
-        chosen = logits.argmax(-1)
-        return chosen, logits.log_softmax(-1).gather(-1, chosen[:, None]).squeeze(-1)
-    logp = (logits / params.temperature).log_softmax(-1)
-    probs = _filtered(logp.exp(), params)
-    cdf = probs.double().cumsum(-1)
-    point = (uniform * cdf[:, -1])[:, None]
-    chosen = torch.searchsorted(cdf, point, right=True).squeeze(-1).clamp(max=logits.size(-1) - 1)
-    return chosen, logp.gather(-1, chosen[:, None]).squeeze(-1)
+    """The next token (B,) and its log-probability (B,) from logits (B, V) and uniforms (B,) in [0, 1); None = greedy.
 
-
-def _filtered(probs: torch.Tensor, params: SamplingParams) -> torch.Tensor:
-    """Probabilities with what top-k, top-p and min-p exclude set to 0 (not renormalised)."""
-    if params.top_k > 0:
-        edge = probs.topk(min(params.top_k, probs.size(-1)), dim=-1).values[:, -1:]
-        probs = probs.where(probs >= edge, 0.0)
+    Inverse of the cumulative distribution, in vocabulary order, or from the most probable token down under top-k or
+    top-p.
+    """
+    if uniforms is None:
+        best, chosen = logits.max(-1)
+        return chosen, best - logits.logsumexp(-1)
+    logprobs = (logits / params.temperature).log_softmax(-1)
+    probs, order = logprobs.exp(), None
+    if 0 < params.top_k < probs.size(-1):
+        probs, order = probs.topk(params.top_k, dim=-1)
     if params.top_p < 1:
-        ranked, index = probs.sort(dim=-1, descending=True)
-        before = ranked.cumsum(-1) - ranked
-        ranked = ranked.where(before < params.top_p * probs.sum(-1, keepdim=True), 0.0)
-        probs = torch.zeros_like(probs).scatter(-1, index, ranked)
+        if order is None:
+            probs, order = _descending(probs, params.top_p)
+        mass = probs.cumsum(-1)
+        total = mass[:, -1:] if params.top_k > 0 else 1.0
+        probs = probs.where(mass - probs < params.top_p * total, 0.0)
     if params.min_p > 0:
-        probs = probs.where(probs >= params.min_p * probs.max(-1, keepdim=True).values, 0.0)
-    return probs
+        probs = probs.where(probs >= params.min_p * probs.amax(-1, keepdim=True), 0.0)
+    mass = probs.double().cumsum(-1)
+    picked = torch.searchsorted(mass, (uniforms.double() * mass[:, -1])[:, None], right=True)
+    picked = picked.clamp(max=probs.size(-1) - 1)
+    chosen = picked if order is None else order.gather(-1, picked)
+    return chosen.squeeze(-1), logprobs.gather(-1, chosen).squeeze(-1)
+
+
+def _descending(probs: torch.Tensor, mass: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Probabilities from the top down and their ids: enough of them to hold `mass` in every row."""
+    for k in CANDIDATES:
+        if k < probs.size(-1):
+            top = probs.topk(k, dim=-1)
+            if bool((top.values.sum(-1) >= mass).all()):
+                return top.values, top.indices
+    full = probs.sort(dim=-1, descending=True)
+    return full.values, full.indices
+
+
+def _uniforms(rows: Sequence[_Row], requests: Sequence[GenRequest], params: SamplingParams) -> np.ndarray:
+    """(rows, max_tokens) draws in [0, 1), each row from its own stream."""
+    draws = np.empty((len(rows), params.max_tokens))
+    for i, row in enumerate(rows):
+        name = f"{params.seed}\0{requests[row.request].key}\0{row.sample}"
+        key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:16], "little")
+        draws[i] = np.random.Generator(np.random.Philox(key=key)).random(params.max_tokens)
+    return draws
+
+
+def _causal(model: Any) -> Any:
+    """The language model itself, with LoRA layers in place, without PEFT's wrapper."""
+    return model.get_base_model() if isinstance(model, PeftModel) else model
+
+
+def _positions(mask: torch.Tensor) -> torch.Tensor:
+    return (mask.cumsum(-1) - 1).clamp(min=0)

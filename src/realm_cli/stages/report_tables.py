@@ -101,25 +101,28 @@ def _comparison(
 
 
 def report_tables(report: dict[str, Any]) -> list[Table]:
-    """Accuracy by model and mode, groups in columns; then the paired differences."""
+    """Accuracy by group (rows) and model (columns) for each mode; the routes' own lines; the paired differences."""
     results = report["results"]
     groups = list(dict.fromkeys(r["group"] for r in sorted(results, key=lambda r: r["group"] != "all")))
     tables = []
     for mode in dict.fromkeys(r["mode"] for r in results):
+        cells = {(r["model"], r["group"]): r for r in results if r["mode"] == mode}
+        models = list(dict.fromkeys(model for model, _ in cells))
         rows = []
-        for model in dict.fromkeys(r["model"] for r in results):
-            cells = {r["group"]: r for r in results if r["model"] == model and r["mode"] == mode}
-            if cells:
-                overall = cells["all"]
-                values = [interval(c["accuracy"], c["low"], c["high"]) if (c := cells.get(g)) else "-" for g in groups]
-                rows.append([model, *values, percent(overall["format_ok"]), f"{overall['mean_tokens']:.0f}"])
-        lines = report.get("routes")
-        if mode != "bare" and lines:
-            for key, label in (("plurality", "(plurality of the routes)"), ("any_correct", "(any route correct)")):
-                rows.append([label, *[percent(lines[g][key]) if g in lines else "-" for g in groups], "", ""])
-        sizes = {r["group"]: r["n"] for r in results if r["mode"] == mode}
-        heads = [f"{g} (n={sizes.get(g, 0)})" for g in groups]
-        tables.append(Table(f"Accuracy %, {mode} [95 % CI]", ["model", *heads, "format %", "tokens"], rows))
+        for group in groups:
+            own = [cells.get((model, group)) for model in models]
+            sizes = [cell["n"] for cell in own if cell]
+            if sizes:
+                values = [interval(c["accuracy"], c["low"], c["high"]) if c else "-" for c in own]
+                rows.append([group, str(sizes[0]), *values])
+        overall = [cells.get((model, "all")) for model in models]
+        rows.append(["format %", "", *(percent(c["format_ok"]) if c else "-" for c in overall)])
+        if any(c and c["verdict_bal_acc"] is not None for c in overall):
+            rows.append(["verdicts %", "", *(percent(c["verdict_bal_acc"]) if c else "-" for c in overall)])
+        tables.append(Table(f"Accuracy %, {mode} prompts [95 % CI]", ["group", "n", *models], rows))
+    if lines := report.get("routes"):
+        shown = [[g, percent(lines[g]["plurality"]), percent(lines[g]["any_correct"])] for g in groups if g in lines]
+        tables.append(Table("The routes shown, by themselves", ["group", "plurality %", "any correct %"], shown))
     pairs = [
         [
             c["mode"],
@@ -132,6 +135,6 @@ def report_tables(report: dict[str, Any]) -> list[Table]:
         if c["group"] == "all"
     ]
     if pairs:
-        columns = ["mode", "pair", "difference, points [95 % CI]", "discordant", "McNemar p"]
-        tables.append(Table("Paired differences", columns, pairs))
+        columns = ["mode", "pair", "points [95 % CI]", "differ on", "McNemar p"]
+        tables.append(Table("Paired differences, all groups", columns, pairs))
     return tables

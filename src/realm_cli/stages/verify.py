@@ -139,7 +139,7 @@ def _show(stage: Stage, summary: dict[str, Any]) -> Summary:
         [kind, percent(summary["step_kinds"].get(kind, 0) / steps)] for kind in ("agreed", "suspect", "novel", "none")
     ]
     leak = summary["leak"]
-    verdict = "pass" if leak["pass"] else "FAIL: right and wrong routes differ in form; r_ver may reward form"
+    verdict = "pass" if leak["pass"] else "above it: length or format hints at the label, r_ver may reward form"
     return Summary(
         "verify",
         summary,
@@ -149,7 +149,7 @@ def _show(stage: Stage, summary: dict[str, Any]) -> Summary:
         ],
         notes=[
             f"{summary['sets']} route sets over {summary['problems']} problems",
-            f"leak probe: AUC {leak['auc']:.2f} (limit {leak['limit']}): {verdict}",
+            f"leak probe: AUC {leak['auc']:.2f}, limit {leak['limit']}: {verdict}",
         ],
         files=[str(stage.path(name)) for name in ("scored.jsonl", "sets.jsonl", "summary.json")],
     )
