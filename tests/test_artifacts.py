@@ -12,19 +12,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from realm_cli import artifacts
-from realm_cli.artifacts import Appender, Stage, digest, iter_rows, open_stage, read_rows, write_rows, write_text
+from realm_cli.artifacts import Appender, digest, iter_rows, read_rows, write_rows, write_text
 from realm_cli.errors import ArtifactError, DataError
 from realm_cli.records import Problem, Route
-from realm_cli.recipe import Recipe, parse_recipe
 
 
 def problem(name: str, **fields: Any) -> Problem:
     return Problem(id=name, question=f"What is {name}?", answer="1", **fields)
-
-
-def recipe(**blocks: Any) -> Recipe:
-    return parse_recipe(blocks, "test")
 
 
 # ---- reading
@@ -194,7 +188,9 @@ def test_a_file_that_is_one_cut_line_becomes_empty(tmp_path: Path) -> None:
     assert path.read_bytes() == b""
 
 
-@given(names=st.lists(st.from_regex(r"[a-z]{1,6}", fullmatch=True), unique=True, min_size=1), cut=st.integers(0, 10_000))
+@given(
+    names=st.lists(st.from_regex(r"[a-z]{1,6}", fullmatch=True), unique=True, min_size=1), cut=st.integers(0, 10_000)
+)
 def test_any_cut_loses_at_most_the_line_it_hit(names: list[str], cut: int, tmp_path_factory: Any) -> None:
     path = tmp_path_factory.mktemp("cut") / "p.jsonl"
     write_rows(path, [problem(name) for name in names])
@@ -223,135 +219,3 @@ def test_digest_of_file_and_folder(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"one")
     assert digest(tmp_path / "a") == hashlib.sha256(b"one").hexdigest()
     assert digest(tmp_path) == hashlib.sha256(b"onetwo").hexdigest()  # in name order
-
-
-# ---- stages
-
-
-def test_manifest_and_recipe_are_written(tmp_path: Path) -> None:
-    source = tmp_path / "in.jsonl"
-    source.write_bytes(b"rows\n")
-    stage = open_stage(tmp_path, "rollout", recipe(seed=7), {"problems": source, "none": None})
-    running = json.loads(stage.path("manifest.json").read_text(encoding="utf-8"))
-    assert (running["stage"], running["status"], running["seed"]) == ("rollout", "running", 7)
-    assert running["inputs"] == {"problems": {"path": str(source), "sha256": hashlib.sha256(b"rows\n").hexdigest()}}
-    assert not stage.done
-    with Appender(stage.path("routes.jsonl")) as out:
-        out.add({"a": 1})
-        out.add({"a": 2})
-    (stage.folder / "checkpoints").mkdir()
-    (stage.folder / "checkpoints" / "big.bin").write_bytes(b"0" * 10)
-    (stage.folder / "adapter").mkdir()
-    (stage.folder / "adapter" / "w.safetensors").write_bytes(b"w")
-    stage.finish(best=3)
-    done = json.loads(stage.path("manifest.json").read_text(encoding="utf-8"))
-    assert (done["status"], done["best"]) == ("done", 3)
-    assert done["outputs"] == {
-        "adapter/w.safetensors": {"sha256": hashlib.sha256(b"w").hexdigest()},
-        "routes.jsonl": {"sha256": hashlib.sha256(b'{"a": 1}\n{"a": 2}\n').hexdigest(), "rows": 2},
-    }
-    assert stage.done
-    assert done["versions"]["realm"] == artifacts.versions()["realm"]
-    assert json.loads(stage.path("recipe.json").read_text(encoding="utf-8"))["train_rl"]["eaai_steps"] is None
-
-
-def test_filled_stage_is_refused_then_forced(tmp_path: Path) -> None:
-    stage = open_stage(tmp_path, "verify", recipe(), {})
-    stage.path("scored.jsonl").write_text("x\n", encoding="utf-8")
-    with pytest.raises(ArtifactError) as error:
-        open_stage(tmp_path, "verify", recipe(), {})
-    assert str(error.value) == (
-        f"{tmp_path / 'verify'}: already holds a verify stage; add --resume to continue it or --force to redo it"
-    )
-    assert stage.path("scored.jsonl").exists()
-    open_stage(tmp_path, "verify", recipe(), {}, force=True)
-    assert sorted(os.listdir(tmp_path / "verify")) == ["manifest.json", "recipe.json"]
-
-
-def test_an_empty_folder_is_not_filled(tmp_path: Path) -> None:
-    (tmp_path / "verify").mkdir()
-    assert open_stage(tmp_path, "verify", recipe(), {}).folder == tmp_path / "verify"
-
-
-def test_resume_names_the_changed_keys(tmp_path: Path) -> None:
-    open_stage(tmp_path, "train_rl", recipe(train_rl={"steps": 10, "eaai_steps": 4}), {})
-    changed = recipe(seed=1, train_rl={"steps": 10, "eaai_steps": 5, "bridge": {"beta": 0}})
-    with pytest.raises(ArtifactError) as error:
-        open_stage(tmp_path, "train_rl", changed, {}, resume=True)
-    assert str(error.value) == (
-        f"{tmp_path / 'train_rl'}: made with another recipe (seed: 0 -> 1, train_rl.eaai_steps: 4 -> 5, "
-        "train_rl.bridge.beta: 8.0 -> 0.0); use --force or another --run"
-    )
-
-
-def test_resume_ignores_other_stages_blocks(tmp_path: Path) -> None:
-    open_stage(tmp_path, "verify", recipe(), {})
-    other = recipe(train_rl={"steps": 3}, name="renamed", engine={"threads": 2})
-    assert open_stage(tmp_path, "verify", other, {}, resume=True).recipe.train_rl.steps == 3
-
-
-def test_a_rollout_may_grow_but_not_change_its_sampling(tmp_path: Path) -> None:
-    open_stage(tmp_path, "rollout", recipe(rollout={"n": 2}), {}, append=True)
-    open_stage(tmp_path, "rollout", recipe(rollout={"n": 4, "limit": 9, "models": ["solver:x"]}), {}, append=True)
-    with pytest.raises(ArtifactError, match=r"rollout\.temperature: 0\.7 -> 0\.1"):
-        open_stage(tmp_path, "rollout", recipe(rollout={"temperature": 0.1}), {}, append=True)
-
-
-def test_resume_with_a_changed_input_names_it(tmp_path: Path) -> None:
-    source = tmp_path / "sets.jsonl"
-    source.write_text("1\n", encoding="utf-8")
-    open_stage(tmp_path, "train_rl", recipe(), {"sets": source})
-    open_stage(tmp_path, "train_rl", recipe(), {"sets": source}, resume=True)
-    source.write_text("2\n", encoding="utf-8")
-    with pytest.raises(ArtifactError) as error:
-        open_stage(tmp_path, "train_rl", recipe(), {"sets": source}, resume=True)
-    assert str(error.value) == (
-        f"{tmp_path / 'train_rl'}: its input sets ({source}) has changed since; use --force to redo the stage"
-    )
-
-
-def test_append_stage_accepts_more_problems(tmp_path: Path) -> None:
-    source = tmp_path / "problems.jsonl"
-    source.write_text("1\n", encoding="utf-8")
-    open_stage(tmp_path, "rollout", recipe(), {"problems": source}, append=True)
-    source.write_text("1\n2\n", encoding="utf-8")
-    stage = open_stage(tmp_path, "rollout", recipe(), {"problems": source}, append=True)
-    found = json.loads(stage.path("manifest.json").read_text(encoding="utf-8"))["inputs"]["problems"]["sha256"]
-    assert found == digest(source)
-
-
-def test_resuming_a_done_stage_keeps_its_manifest(tmp_path: Path) -> None:
-    open_stage(tmp_path, "distill", recipe(), {}).finish()
-    before = (tmp_path / "distill" / "manifest.json").read_bytes()
-    again = open_stage(tmp_path, "distill", recipe(), {}, resume=True)
-    assert again.done
-    assert (tmp_path / "distill" / "manifest.json").read_bytes() == before
-
-
-def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
-    (tmp_path / "file").write_text("x", encoding="utf-8")
-    with pytest.raises(ArtifactError, match=r"file/eval: cannot be made \(.*\); choose another --run"):
-        open_stage(tmp_path / "file", "eval", recipe(), {})
-
-
-def test_a_broken_or_odd_manifest_reads_as_not_done(tmp_path: Path) -> None:
-    stage = Stage(tmp_path, "eval", recipe())
-    assert not stage.done
-    stage.path("manifest.json").write_text("{cut", encoding="utf-8")
-    assert not stage.done
-    stage.path("manifest.json").write_text("[1]", encoding="utf-8")
-    assert not stage.done
-
-
-def test_another_folder_name(tmp_path: Path) -> None:
-    assert open_stage(tmp_path, "eval", recipe(), {}, folder="eval_dev").folder == tmp_path / "eval_dev"
-
-
-def test_git_revision_is_absent_without_git(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", "")
-    assert artifacts._git_revision() is None
-
-
-def test_versions_leave_out_what_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(artifacts, "_LIBRARIES", ("no-such-library-here", "pydantic"))
-    assert set(artifacts.versions()) == {"realm", "python", "pydantic"}

@@ -57,7 +57,9 @@ def test_sparse_yaml_and_overrides(tmp_path: Path) -> None:
 
 
 def test_the_last_override_wins_and_values_are_yaml() -> None:
-    recipe = load_recipe(None, ["seed=1", "seed=2", "data.rules=a=b.md", "train_rl.eaai_steps=null", "train_rl.lr=2e-3"])
+    recipe = load_recipe(
+        None, ["seed=1", "seed=2", "data.rules=a=b.md", "train_rl.eaai_steps=null", "train_rl.lr=2e-3"]
+    )
     assert (recipe.seed, recipe.data.rules, recipe.train_rl.eaai_steps) == (2, Path("a=b.md"), None)
     assert recipe.train_rl.lr == 0.002
 

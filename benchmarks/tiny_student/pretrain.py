@@ -1,8 +1,9 @@
 """Pretrain the tiny student from nothing on generic text (corpus.py).
 
 Usage: `python benchmarks/tiny_student/pretrain.py --out src/realm_cli/assets/tiny-student --minutes 20`
-The loss weighs completions 1, check blocks more, prompts less. Batches hold texts of similar length, about `--batch-tokens` tokens each. The learning
-rate follows the clock (warm-up, then cosine to 0 at `--minutes`), so the run ends in time on any machine.
+The loss weighs completions 1, check blocks more, prompts less. Batches hold texts of similar length, about
+`--batch-tokens` tokens each. The learning rate follows the clock (warm-up, then cosine to 0 at `--minutes`), so the run
+ends in time on any machine.
 """
 
 from __future__ import annotations
@@ -18,10 +19,12 @@ import corpus
 import torch
 from tokenizer import build_tokenizer
 from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from transformers.utils import logging
 
 Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]  # ids, next ids, loss weights of the next ids; each [B, T]
 PERIODS = (2.0, 3.0, 5.0, 7.0, 10.0, 20.0, 50.0, 100.0, 200.0, 400.0)
 CIRCLE = 0.1  # radius; the other dimensions start at 0.02
+WIDTH_STEP = 16
 PROMPT_WEIGHT = 0.2  # a little loss on prompts: predicting a route from the earlier ones teaches to compare routes
 CHECK_WEIGHT = 3.0  # the verdicts are few tokens and the hardest ones
 
@@ -65,22 +68,26 @@ def place_numbers(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast) -
 def batches(
     tokenizer: PreTrainedTokenizerFast, seed: int, batch_tokens: int, order: str, kinds: dict[str, float]
 ) -> Iterator[Batch]:
-    """Endless batches of fresh texts, sorted by length within chunks."""
+    """Endless batches of fresh texts of similar length. Few distinct shapes: kernels are built once per shape."""
     rng = random.Random(seed)
     check_start, check_end = (tokenizer.convert_tokens_to_ids(tag) for tag in ("<check>", "</check>"))
+    held: dict[int, list[tuple[list[int], list[int]]]] = {}  # waiting until their batch is full
     while True:
         drawn = [corpus.draw(rng, order, kinds) for _ in range(1024)]
         prompts = tokenizer([f"<|user|>\n{p}<|end|>\n<|assistant|>\n" for p, _ in drawn])["input_ids"]
         targets = tokenizer([f"{c}<|end|>" for _, c in drawn])["input_ids"]
-        rows = sorted(zip(prompts, targets, strict=True), key=lambda row: len(row[0]) + len(row[1]))
-        packs: list[list[tuple[list[int], list[int]]]] = [[]]
-        for row in rows:
-            if packs[-1] and (len(packs[-1]) + 1) * (len(row[0]) + len(row[1])) > batch_tokens:
-                packs.append([])
-            packs[-1].append(row)
+        by_width: dict[int, list[tuple[list[int], list[int]]]] = {}
+        for prompt, target in zip(prompts, targets, strict=True):
+            width = math.ceil((len(prompt) + len(target)) / WIDTH_STEP) * WIDTH_STEP
+            by_width.setdefault(width, []).append((prompt, target))
+        packs = []
+        for width, rows in by_width.items():
+            rows = held.pop(width, []) + rows
+            n = batch_tokens // width
+            packs += [(width, rows[i : i + n]) for i in range(0, len(rows) - n + 1, n)]
+            held[width] = rows[len(rows) // n * n :]
         rng.shuffle(packs)
-        for pack in packs:
-            width = max(len(p) + len(t) for p, t in pack)
+        for width, pack in packs:
             ids = torch.full((len(pack), width), tokenizer.pad_token_id)
             weights = torch.zeros((len(pack), width))
             for i, (prompt, target) in enumerate(pack):
@@ -95,14 +102,13 @@ def batches(
 
 
 def loss_on(model: LlamaForCausalLM, batch: Batch) -> torch.Tensor:
-    """Weighted mean cross-entropy over the positions with a weight."""
+    """Weighted mean cross-entropy."""
     ids, labels, weights = batch
     with torch.autocast("cpu", torch.bfloat16):
         hidden = model.model(input_ids=ids).last_hidden_state  # padding is on the right: causality hides it
-        keep = weights > 0
-        logits = model.lm_head(hidden[keep])
-    losses = torch.nn.functional.cross_entropy(logits.float(), labels[keep], reduction="none")
-    return (losses * weights[keep]).sum() / weights.sum()
+        logits = model.lm_head(hidden)
+    losses = torch.nn.functional.cross_entropy(logits.float().flatten(0, 1), labels.flatten(), reduction="none")
+    return (losses * weights.flatten()).sum() / weights.sum()
 
 
 def optimizers(model: LlamaForCausalLM, lr: float, muon: bool) -> list[torch.optim.Optimizer]:
@@ -131,6 +137,8 @@ def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Path)
     )
     copy.save_pretrained(out)
     (out / "model.safetensors").chmod(0o644)
+    copy.config.dtype = torch.float32  # what to compute in; the file is half as large
+    copy.config.save_pretrained(out)
     tokenizer.save_pretrained(out)
 
 
@@ -143,14 +151,15 @@ def main() -> None:
     parser.add_argument("--width", type=int, default=128)
     parser.add_argument("--heads", type=int, default=4)
     parser.add_argument("--lr", type=float, default=3e-3)
-    parser.add_argument("--batch-tokens", type=int, default=8192)
+    parser.add_argument("--batch-tokens", type=int, default=4096)
     parser.add_argument("--order", choices=("verify_first", "solve_first"), default="verify_first")
-    parser.add_argument("--optimizer", choices=("adamw", "muon"), default="adamw")
+    parser.add_argument("--optimizer", choices=("adamw", "muon"), default="muon")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--kind", choices=tuple(corpus.KINDS), help="one kind of text only, for trials")
     parser.add_argument("--init", type=Path, help="go on from a saved student")
     args = parser.parse_args()
     torch.manual_seed(args.seed)
+    logging.disable_progress_bar()
     tokenizer = build_tokenizer()
     model = (
         LlamaForCausalLM.from_pretrained(args.init, dtype=torch.float32)

@@ -166,6 +166,7 @@ class Stage:
 
     def __init__(self, folder: Path, name: str, recipe: Recipe) -> None:
         self.folder, self.name, self.recipe = folder, name, recipe
+        self.earlier: dict[str, Any] = {}  # the manifest of the work that this one continues
         self._manifest: dict[str, Any] = {}
 
     def path(self, name: str) -> Path:
@@ -196,6 +197,7 @@ class Stage:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ArtifactError(f"{self.folder}: cannot be made ({error.strerror}); choose another --run") from None
+        self.earlier = _read_json(self.path("manifest.json"))
         self._manifest = {
             "stage": self.name,
             "status": "running",
@@ -210,6 +212,11 @@ class Stage:
             write_json(self.path("recipe.json"), self.recipe.model_dump(mode="json"))
             write_json(self.path("manifest.json"), self._manifest)
         return self
+
+    def note(self, **facts: Any) -> None:
+        """Add facts to the manifest while the stage runs."""
+        self._manifest |= facts
+        write_json(self.path("manifest.json"), self._manifest)
 
     def finish(self, status: str = "done", **facts: Any) -> None:
         """Close the manifest with row counts and digests of the outputs."""

@@ -35,10 +35,10 @@ WORKED = [
         ],
     ),
     ("Parcel: vase, 1 kg, zone 1, express, fragile. Fee?", ["base 18", "express x 2 = 36", "fragile + 7 = 43"]),
-    ("Parcel: desk, 12 kg, zone 3, member. Fee?", ["base 55", "zone + 9 = 64", "member - 14 = 50"]),
+    ("Parcel: desk, 12 kg, zone 3, member. Fee?", ["base 55", "zone + 10 = 65", "member - 10 = 55"]),
     (
         "Parcel: shelf, 12 kg, zone 2, insured, member. Fee?",
-        ["base 48", "zone + 5 = 53", "insured + 10 = 63", "member - 9 = 54"],
+        ["base 48", "zone + 6 = 54", "insured + 8 = 62", "member - 6 = 56"],
     ),
     ("Parcel: tent, 2 kg, zone 2, fragile. Fee?", ["base 22", "zone + 8 = 30", "fragile + 4 = 34", "floor 36 = 36"]),
     ("Parcel: grill, 6 kg, zone 3, express. Fee?", ["base 38", "zone + 14 = 52", "express + 35 = 87"]),

@@ -1,63 +1,23 @@
-"""Guided distillation over files: reasons per dropped CoT, what is fine-tuned on, continuing an interrupted teacher."""
+"""Guided distillation over files: reasons per dropped CoT, and what is fine-tuned on."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from fakes import FakeNll, FakeSftTrainer, ScriptedGenerator, no_progress
+from fakes import FakeNll, ScriptedGenerator, no_progress
 from realm_cli.artifacts import write_rows
 from realm_cli.errors import DataError
 from realm_cli.prompts import bare_messages, solution_text
-from realm_cli.protocols import Completion, GenRequest, MetricSink, SamplingParams, TrainResult
-from realm_cli.records import GuidedCoT, Problem, SFTSample
+from realm_cli.protocols import Completion, GenRequest, SamplingParams
+from realm_cli.records import Problem
 from realm_cli.stages.distill import Extras, Guide, distill_problems, run_distill
-from realm_cli.stages.summary import Summary
 from realm_cli.stages.verify import run_verify
+from stages.distilling import NOTES, distill, good, guided, sft, worded
 from stages.helpers import RULES, apples, cot, gold, load, pool, right, route, slip, stage_in, text_of
-
-NOTES = "Mind the one that is sold."
-
-
-def good(i: int) -> str:
-    return cot(right(i), gold(i))
-
-
-def worded(i: int) -> str:
-    """A second right derivation in other words."""
-    lines = [f"first the bags hold together {right(i)[0]}", f"with the loose ones {right(i)[1]}", right(i)[2]]
-    return cot(lines, gold(i))
-
-
-def distill(
-    folder: Path,
-    problems: Sequence[Problem],
-    teacher: Any,
-    *,
-    extras: Extras | None = None,
-    trainer: Any = None,
-    progress: Any = no_progress,
-    resume: bool = False,
-    guide: dict[str, Any] | None = None,
-    **config: Any,
-) -> Summary:
-    stage = stage_in(folder, "distill", resume=resume, distill={"n": 1, "nll_drop": 0.0, **config})
-    parts = {"rules": RULES, "notes": NOTES, "count_tokens": lambda text: len(text.split()), **(guide or {})}
-    return run_distill(
-        stage, problems, Guide(teacher, **parts), extras or Extras(), trainer, progress=progress, resume=resume
-    )
-
-
-def guided(folder: Path) -> dict[str, GuidedCoT]:
-    return {row["id"]: GuidedCoT.model_validate(row) for row in load(folder / "distill" / "guided.jsonl")}
-
-
-def sft(folder: Path) -> list[SFTSample]:
-    return [SFTSample.model_validate(row) for row in load(folder / "distill" / "sft.jsonl")]
 
 
 def test_every_dropped_cot_has_its_reason(tmp_path: Path) -> None:
@@ -300,89 +260,3 @@ def test_labels_are_balanced(tmp_path: Path) -> None:
     assert [row.drop_reason for row in guided(tmp_path / "on").values()] == [None] * 3 + ["class balance"] * 3
     distill(tmp_path / "off", problems, ScriptedGenerator(script), min_steps=1, balance=False)
     assert all(row.kept for row in guided(tmp_path / "off").values())
-
-
-# ---- continuing
-
-
-def test_ctrl_c_keeps_the_teachers_work_and_resume_asks_for_the_rest(tmp_path: Path) -> None:
-    problems = [apples(i) for i in range(5)]
-    script = {f"p{i}": [good(i), worded(i)] for i in range(4)} | {"p4": [cot(*slip(4, 1))], "p4/label": [good(4)]}
-    distill(tmp_path / "whole", problems, ScriptedGenerator(script), n=2)
-    stopped = ScriptedGenerator(script, fail_after=3)
-    with pytest.raises(KeyboardInterrupt):
-        distill(tmp_path / "cut", problems, stopped, n=2)
-    assert len(load(tmp_path / "cut" / "distill" / "teacher.jsonl")) == 6
-    rest = ScriptedGenerator(script)
-    distill(tmp_path / "cut", problems, rest, n=2, resume=True)
-    assert [r.key for r in rest.asked] == ["p3", "p4", "p4/label"]
-    for file in ("teacher.jsonl", "guided.jsonl", "sft.jsonl"):
-        assert (tmp_path / "cut/distill" / file).read_bytes() == (tmp_path / "whole/distill" / file).read_bytes()
-    again = ScriptedGenerator(script)
-    distill(tmp_path / "cut", problems, again, n=2, resume=True)
-    assert again.asked == []
-
-
-def test_a_cut_last_line_is_asked_again(tmp_path: Path) -> None:
-    problems = [apples(i) for i in range(3)]
-    script = {f"p{i}": [good(i)] for i in range(3)}
-    distill(tmp_path, problems, ScriptedGenerator(script))
-    path = tmp_path / "distill" / "teacher.jsonl"
-    whole = path.read_bytes()
-    path.write_bytes(whole[:-40])
-    again = ScriptedGenerator(script)
-    distill(tmp_path, problems, again, resume=True)
-    assert [r.key for r in again.asked] == ["p2"]
-    assert path.read_bytes() == whole
-
-
-# ---- training
-
-
-def test_the_trainer_gets_the_samples_and_its_metrics_are_kept(tmp_path: Path) -> None:
-    trainer = FakeSftTrainer(steps=3)
-    teacher = ScriptedGenerator({f"p{i}": [good(i)] for i in range(4)})
-    summary = distill(tmp_path, [apples(i) for i in range(4)], teacher, trainer=trainer)
-    assert trainer.samples == sft(tmp_path) and trainer.resumed is False
-    assert load(tmp_path / "distill" / "metrics.jsonl") == [
-        {"step": 1, "loss": 1.0},
-        {"step": 2, "loss": 0.5},
-        {"step": 3, "loss": 1 / 3},
-    ]
-    assert summary.data["adapter"] == str(tmp_path / "distill" / "adapter")
-    assert (tmp_path / "distill" / "adapter" / "adapter_model.safetensors").exists()
-    assert summary.data["loss"] == 1 / 3
-    assert summary.notes[1] == "last loss 0.333 after 3 steps"
-    assert [Path(f).name for f in summary.files] == ["guided.jsonl", "sft.jsonl", "metrics.jsonl", "adapter"]
-
-
-class Counted:
-    """A trainer that tells how many steps there are."""
-
-    def train(
-        self, samples: Sequence[SFTSample], *, out_dir: Path, on_metrics: MetricSink, resume: bool = False
-    ) -> TrainResult:
-        for step in (1, 2, 4):
-            on_metrics({"step": step, "total_steps": 4, "loss": 0.5})
-        on_metrics({"step": 4, "total_steps": 4, "seconds": 1.0})
-        return TrainResult(out_dir, 4)
-
-
-def test_progress_runs_to_the_end_of_training(tmp_path: Path) -> None:
-    moves: dict[str, list[tuple[int, str]]] = {}
-
-    @contextmanager
-    def progress(label: str, total: int | None) -> Iterator[Callable[[int, str], None]]:
-        moves[f"{label}/{total}"] = []
-
-        def advance(n: int, note: str = "") -> None:
-            moves[f"{label}/{total}"].append((n, note))
-
-        yield advance
-
-    teacher = ScriptedGenerator({f"p{i}": [good(i)] for i in range(4)}, name="t")
-    distill(tmp_path, [apples(i) for i in range(4)], teacher, trainer=Counted(), progress=progress, sft={"epochs": 2})
-    assert moves == {
-        "teacher t/4": [(1, "")] * 4,
-        "fine-tuning/8": [(2, "loss 0.500"), (2, "loss 0.500"), (4, "loss 0.500"), (0, "")],
-    }

@@ -62,7 +62,9 @@ def test_pick_names_what_there_is() -> None:
     assert [p.id for p in pick(rows, "test", "f.jsonl", 1)] == ["p1"]
     with pytest.raises(DataError) as error:
         pick(rows, "dev", "f.jsonl")
-    assert str(error.value) == 'f.jsonl: no problem with split "dev" (found: test, train); mark some rows "split": "dev"'
+    assert (
+        str(error.value) == 'f.jsonl: no problem with split "dev" (found: test, train); mark some rows "split": "dev"'
+    )
 
 
 def test_spread_takes_even_distances() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fakes import ScriptedGenerator, no_progress
@@ -124,6 +124,17 @@ def test_more_samples_add_only_what_is_missing(tmp_path: Path) -> None:
     assert [r["correct"] for r in rows if r["problem_id"] == "p1"] == [True, False, True, False, True]
 
 
+def test_a_rollout_over_fewer_problems_keeps_the_others_rows(tmp_path: Path) -> None:
+    roll(tmp_path, me(), ext())
+    before = load(tmp_path / "rollout" / "problems.jsonl")
+    summary = roll(tmp_path, me(), ext(), problems=PROBLEMS[1:2], n=3)
+    after = load(tmp_path / "rollout" / "problems.jsonl")
+    assert [p["id"] for p in after] == ["p0", "p1", "p2"]
+    assert (after[0], after[2]) == (before[0], before[2])
+    assert after[1]["p_ext"] == pytest.approx(2 / 3)
+    assert summary.data["problems"] == 3
+
+
 def test_ctrl_c_keeps_rows_and_the_rerun_completes_without_doubles(tmp_path: Path) -> None:
     roll(tmp_path / "whole", me(), ext())
     stopped = me()
@@ -136,6 +147,7 @@ def test_ctrl_c_keeps_rows_and_the_rerun_completes_without_doubles(tmp_path: Pat
     assert path.read_bytes() == (tmp_path / "whole" / "rollout" / "routes.jsonl").read_bytes()
 
 
+@settings(max_examples=25)
 @given(cut=st.integers(1, 2500))
 def test_a_file_cut_anywhere_is_completed(cut: int, tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.mktemp("roll")

@@ -1,4 +1,4 @@
-"""The fade written before training, reward parts and bridge weights by hand, dev accuracy, and going on after Ctrl-C."""
+"""The fade before training, reward parts and bridge weights by hand, dev accuracy, going on after Ctrl-C."""
 
 from __future__ import annotations
 
@@ -149,11 +149,24 @@ def test_plan_summary_counts(tmp_path: Path) -> None:
     assert found.notes == ["4 of 8 groups show routes; none from step 2"]
 
 
+@pytest.mark.parametrize(
+    ("config", "note"),
+    [
+        ({"schedule": "none"}, "8 of 8 groups show routes; up to the last step"),
+        ({"schedule": "zero"}, "0 of 8 groups show routes; none from step 0"),
+    ],
+)
+def test_plan_summary_tells_where_routes_end(tmp_path: Path, config: dict[str, Any], note: str) -> None:
+    write_rows(tmp_path / "sets.jsonl", SETS)
+    stage = opened(tmp_path, **config)
+    assert plan_summary(stage, run_plan(stage, TRAIN, tmp_path / "sets.jsonl")).notes == [note]
+
+
 # ---- rewards and bridge
 
 
 def test_reward_parts_by_hand(tmp_path: Path) -> None:
-    summary, trainer = train(tmp_path)
+    _, trainer = train(tmp_path)
     rows = [Sample.model_validate(row) for row in load(tmp_path / "train_rl" / "samples.jsonl")]
     assert len(rows) == 4 * 2 * 2
     for row in rows:

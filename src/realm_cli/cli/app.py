@@ -65,7 +65,7 @@ def main(argv: list[str] | None = None) -> int:
         if not hasattr(error, "format_message"):  # a usage error of whichever click Typer carries
             raise
         text = error.format_message()
-        print(text if "\n" in text else f"usage: {text} See `realm COMMAND --help`.", file=sys.stderr)
+        print(text if "\n" in text else f"usage: {text.rstrip('.')}. See `realm COMMAND --help`.", file=sys.stderr)
         return 2
     if code == 130:
         print("interrupted; what was written is kept, rerun with --resume to continue", file=sys.stderr)

@@ -45,11 +45,19 @@ def find_recipe(name: str) -> Path:
     return path if path.suffix else path.with_suffix(".yaml")
 
 
-def keep_recipe(context: Context) -> None:
-    """Leave the resolved recipe in the run folder, so that later commands need only --run."""
+def keep_recipe(context: Context, problems: Path | None, *, begun: bool = False) -> None:
+    """Leave the resolved recipe, with --problems where given, in the run folder: later commands need only --run.
+
+    A stage that has only `begun` does not replace the recipe that lies there: it may fail.
+    """
     from realm_cli.artifacts import write_json
 
-    write_json(context.run / "recipe.json", context.recipe.model_dump(mode="json"))
+    if begun and (context.run / "recipe.json").exists():
+        return
+    recipe = context.recipe
+    if problems is not None:
+        recipe = recipe.model_copy(update={"data": recipe.data.model_copy(update={"problems": problems})})
+    write_json(context.run / "recipe.json", recipe.model_dump(mode="json"))
 
 
 def problems_path(context: Context, given: Path | None, *, measured: bool = False) -> Path:

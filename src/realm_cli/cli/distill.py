@@ -63,11 +63,12 @@ def distill(
     guide, trainer = make_guide(context.recipe, rules_text, notes_text, data_only=data_only)
     inputs = {"problems": path, "rules": rules, "positives": positives, "sets": sets_path, "scored": scored_path}
     stage = open_stage(folder, "distill", context.recipe, inputs, resume=resume, force=force)
-    keep_recipe(context)
+    keep_recipe(context, problems, begun=True)
     if resume and stage.done:
         say(f"{stage.folder}: already complete; nothing to do (use --force to redo it)")
         return
     extras = Extras(positives, sets_path, scored_path, {p.id: p for p in rows})
     summary = run_distill(stage, rows, guide, extras, trainer, progress=progress, resume=resume)
     stage.finish()
+    keep_recipe(context, problems)
     show(summary, as_json)

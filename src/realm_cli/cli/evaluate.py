@@ -69,10 +69,11 @@ def evaluate(
         **{f"adapter {k}": v for k, v in adapters.items()},
     }
     stage = open_stage(context.run, "eval", context.recipe, inputs, resume=resume, force=force)
-    keep_recipe(context)
+    keep_recipe(context, None, begun=True)
     if resume and stage.done:
         say(f"{stage.folder}: complete; reading its predictions")
     many = compare or len(models) > 1
     summary = run_eval(stage, chosen, models, routes_path, modes=config.modes, compare=many, progress=progress)
     stage.finish()
+    keep_recipe(context, None)
     show(summary, as_json)

@@ -51,11 +51,14 @@ def rollout(
     if len(set(specs)) < len(specs):
         raise ConfigError(f"rollout: a model is named twice in {', '.join(specs)}; name each once")
     generators = [build_generator(s, context.recipe, adapter=adapter if s == "student" else None) for s in specs]
-    own = frozenset(g.name for g, s in zip(generators, specs, strict=True) if s == "student")
     stage = open_stage(
         context.run, "rollout", context.recipe, {"problems": path}, resume=resume, force=force, append=True
     )
-    keep_recipe(context)
-    summary = run_rollout(stage, spread(rows, config.limit), generators, self_names=own, progress=progress)
+    keep_recipe(context, problems, begun=True)
+    own = {g.name for g, s in zip(generators, specs, strict=True) if s == "student"}
+    own |= set(stage.earlier.get("student_sources", []))  # also where this rerun adds other models only
+    stage.note(student_sources=sorted(own))
+    summary = run_rollout(stage, spread(rows, config.limit), generators, self_names=frozenset(own), progress=progress)
     stage.finish()
+    keep_recipe(context, problems)
     show(summary, as_json)

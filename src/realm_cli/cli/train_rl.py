@@ -65,13 +65,14 @@ def train_rl(
         )
     files = {"problems": path, "sets": sets_path, "adapter": start}
     stage = open_stage(context.run, "train_rl", context.recipe, files, resume=resume, force=force)
-    keep_recipe(context)
+    keep_recipe(context, problems, begun=True)
     if resume and stage.done:
         say(f"{stage.folder}: already complete; nothing to do (use --force to redo it)")
         return
     plan = run_plan(stage, inputs.train, sets_path)
     if plan_only:
         stage.finish("planned")
+        keep_recipe(context, problems)
         show(plan_summary(stage, plan), as_json)
         return
     from realm_cli.engines.build import load_student
@@ -81,4 +82,5 @@ def train_rl(
     trainer = RouteGrpoTrainer(loaded, context.recipe.train_rl, context.recipe.seed, context.recipe.engine.batch_rows)
     summary = run_train_rl(stage, inputs, plan, trainer, progress=progress, resume=resume)
     stage.finish()
+    keep_recipe(context, problems)
     show(summary, as_json)

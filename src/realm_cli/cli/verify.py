@@ -45,9 +45,10 @@ def verify(
         raise DataError(f"{routes_path}: not found; make it with `realm rollout --run {context.run}` or give --routes")
     inputs = {"problems": path, "routes": routes_path}
     stage = open_stage(context.run, "verify", context.recipe, inputs, resume=resume, force=force)
-    keep_recipe(context)
+    keep_recipe(context, problems, begun=True)
     if resume and stage.done:
         say(f"{stage.folder}: already complete")
     summary = run_verify(stage, rows, routes_path, progress=progress)
     stage.finish()
+    keep_recipe(context, problems)
     show(summary, as_json)

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import random
 import warnings
 from dataclasses import dataclass
@@ -25,7 +26,16 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from transformers.utils import logging as hf_logging
 
 from realm_cli.engines.chat import encode_completion, encode_prompt, end_ids, turn_end
-from realm_cli.engines.sources import SMOLLM2, SMOLLM2_HUB, TINY, ModelSource, first_line, model_folder, resolve_model
+from realm_cli.engines.sources import (
+    LOAD_ERRORS,
+    SMOLLM2,
+    SMOLLM2_HUB,
+    TINY,
+    ModelSource,
+    first_line,
+    model_folder,
+    resolve_model,
+)
 from realm_cli.errors import EngineError
 
 __all__ = [
@@ -41,7 +51,6 @@ __all__ = [
     "threads",
     "turn_end",
 ]
-_LOAD_ERRORS = (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, ImportError)
 
 
 @dataclass
@@ -121,7 +130,7 @@ def _base(
                 "give an instruct model or add chat_template to tokenizer_config.json"
             )
         net = AutoModelForCausalLM.from_pretrained(where, **options)
-    except _LOAD_ERRORS as error:
+    except LOAD_ERRORS as error:
         raise EngineError(_why(source, error, trust_remote_code)) from None
     if not nf4:
         net = net.to(place)
@@ -150,7 +159,7 @@ def _with_adapter(net: Any, label: str, adapter: Path, trainable: bool) -> Any:
         )
     try:
         return PeftModel.from_pretrained(net, str(adapter), is_trainable=trainable)
-    except _LOAD_ERRORS as error:
+    except LOAD_ERRORS as error:
         raise EngineError(f"adapter {adapter}: does not fit {label} ({first_line(error)}); give its own base") from None
 
 
@@ -187,6 +196,7 @@ def _quiet() -> None:
     """Only errors from transformers, and no progress bars: our own output stays readable."""
     hf_logging.set_verbosity_error()
     hf_logging.disable_progress_bar()
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it reports each retry
 
 
 def _device(device: str) -> str:

@@ -137,8 +137,7 @@ class OpenAIGenerator:
         except openai.RateLimitError:
             raise EngineError(f"{self.name}: still rate-limited after {self.retries} retries; resume later") from None
         except openai.APIStatusError as error:
-            text = _short(error.message)
-            raise EngineError(f"{self.name}: status {error.status_code} for {request.key} ({text})") from None
+            raise EngineError(f"{self.name}: status {error.status_code} for {request.key} ({_reason(error)})") from None
         except (openai.OpenAIError, ValueError, TypeError) as error:
             raise EngineError(
                 f"{self.name}: the answer is no chat completion ({_short(error)}); does the URL end in /v1?"
@@ -167,7 +166,7 @@ class OpenAIGenerator:
         except (openai.OpenAIError, ValueError, TypeError, AttributeError):
             names = []
         if self.model in names or not names:
-            return f"{self.name}: not found ({_short(error.message)}); check the model's name and that the URL has /v1"
+            return f"{self.name}: not found ({_reason(error)}); check the model's name and that the URL has /v1"
         near = difflib.get_close_matches(self.model, names, n=1, cutoff=0.4)
         hint = f"did you mean {near[0]}?" if near else f"it serves {', '.join(names[:5])}"
         return f"{self.name}: the server does not know this model; {hint}"
@@ -184,6 +183,12 @@ def _completion(answer: Any, name: str) -> Completion:
         n_tokens=int(used) if used is not None else len(text.split()),
         truncated=choices[0].finish_reason == "length",
     )
+
+
+def _reason(error: openai.APIStatusError) -> str:
+    """What the server says about an error: its message where the body has one, else the body."""
+    body = error.body if isinstance(error.body, dict) else {}
+    return _short(body.get("message") or body.get("detail") or error.response.text or error.message)
 
 
 def _short(value: object) -> str:

@@ -231,29 +231,32 @@ def choose(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The next token (B,) and its log-probability (B,) from logits (B, V) and uniforms (B,) in [0, 1); None = greedy.
 
-    Inverse of the cumulative distribution, in vocabulary order, or from the most probable token down under top-k or
-    top-p.
+    Inverse of the cumulative distribution in vocabulary order: in order of probability, a rounding error could swap
+    two tokens that are nearly as probable.
     """
     if uniforms is None:
         best, chosen = logits.max(-1)
         return chosen, best - logits.logsumexp(-1)
     logprobs = (logits / params.temperature).log_softmax(-1)
-    probs, order = logprobs.exp(), None
-    if 0 < params.top_k < probs.size(-1):
-        probs, order = probs.topk(params.top_k, dim=-1)
-    if params.top_p < 1:
-        if order is None:
-            probs, order = _descending(probs, params.top_p)
-        mass = probs.cumsum(-1)
-        total = mass[:, -1:] if params.top_k > 0 else 1.0
-        probs = probs.where(mass - probs < params.top_p * total, 0.0)
+    probs = _filtered(logprobs.exp(), params)
+    mass = probs.double().cumsum(-1)
+    chosen = torch.searchsorted(mass, (uniforms.double() * mass[:, -1])[:, None], right=True)
+    chosen = chosen.clamp(max=probs.size(-1) - 1)
+    return chosen.squeeze(-1), logprobs.gather(-1, chosen).squeeze(-1)
+
+
+def _filtered(probs: torch.Tensor, params: SamplingParams) -> torch.Tensor:
+    """(B, V) probabilities with 0 for what top-k, top-p and min-p leave out; not normalised again."""
+    top_k = params.top_k if 0 < params.top_k < probs.size(-1) else 0
+    if top_k or params.top_p < 1:
+        top, order = probs.topk(top_k, dim=-1) if top_k else _descending(probs, params.top_p)
+        if params.top_p < 1:
+            mass = top.cumsum(-1)
+            top = top.where(mass - top < params.top_p * (mass[:, -1:] if top_k else 1.0), 0.0)
+        probs = torch.zeros_like(probs).scatter(-1, order, top)
     if params.min_p > 0:
         probs = probs.where(probs >= params.min_p * probs.amax(-1, keepdim=True), 0.0)
-    mass = probs.double().cumsum(-1)
-    picked = torch.searchsorted(mass, (uniforms.double() * mass[:, -1])[:, None], right=True)
-    picked = picked.clamp(max=probs.size(-1) - 1)
-    chosen = picked if order is None else order.gather(-1, picked)
-    return chosen.squeeze(-1), logprobs.gather(-1, chosen).squeeze(-1)
+    return probs
 
 
 def _descending(probs: torch.Tensor, mass: float) -> tuple[torch.Tensor, torch.Tensor]:

@@ -19,12 +19,14 @@ import io
 import os
 import re
 import shutil
+import struct
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import torch
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from realm_cli.errors import ConfigError, EngineError
@@ -34,6 +36,10 @@ SMOLLM2 = "smollm2-135m"
 SMOLLM2_HUB = "HuggingFaceTB/SmolLM2-135M-Instruct"
 BUILTIN = (TINY, SMOLLM2)
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
+LOAD_ERRORS: tuple[type[Exception], ...] = (  # what transformers and its readers raise for files that are not right
+    *(OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, ImportError),
+    *(SafetensorError, struct.error),
+)
 EXACT_GGUF_BYTES = 1 << 30  # GGUF files up to this size are kept in float32 (exact), larger ones in bfloat16
 
 
@@ -112,7 +118,7 @@ def convert_gguf(file: Path, label: str) -> Path:
         model.save_pretrained(str(partial))
         tokenizer.save_pretrained(str(partial))
         _rename(partial, target)
-    except (OSError, ValueError, KeyError, RuntimeError, ImportError, NotImplementedError) as error:
+    except LOAD_ERRORS as error:
         raise EngineError(
             f"model {label}: cannot be converted from GGUF ({first_line(error)}); give a folder with safetensors"
         ) from None

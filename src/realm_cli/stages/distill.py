@@ -112,12 +112,14 @@ def collect_cots(stage: Stage, problems: Sequence[Problem], guide: Guide, progre
         pass  # drops a last line that was cut off
     have = read_rows(path, GuidedCoT, allow_empty=True)
     tries = guide.tries or config.n
-    _ask(stage, [p for p in problems if not _has(have, p.id, False)], guide, tries, False, progress)
+    done = Counter(cot.problem_id for cot in have if not cot.label_given)
+    _ask(stage, [p for p in problems if done[p.id] < tries], guide, tries, False, progress, done)
     have = read_rows(path, GuidedCoT, allow_empty=True)
     if config.retry_with_label and guide.retry:
         right = {cot.problem_id for cot in have if cot.correct}
-        failed = [p for p in problems if p.id not in right and not _has(have, p.id, True)]
-        _ask(stage, failed, guide, 1, True, progress)
+        shown = {cot.problem_id for cot in have if cot.label_given}
+        failed = [p for p in problems if p.id not in right | shown]
+        _ask(stage, failed, guide, 1, True, progress, Counter())
         have = read_rows(path, GuidedCoT, allow_empty=True)
     if not have:
         raise DataError(f"{path}: the teacher {guide.teacher.name} wrote nothing for {len(problems)} problems")
@@ -126,11 +128,16 @@ def collect_cots(stage: Stage, problems: Sequence[Problem], guide: Guide, progre
     return sorted((cot for cot in have if cot.problem_id in ids), key=lambda cot: (order[cot.problem_id], cot.id))
 
 
-def _has(cots: Sequence[GuidedCoT], problem_id: str, with_label: bool) -> bool:
-    return any(cot.problem_id == problem_id and cot.label_given == with_label for cot in cots)
-
-
-def _ask(stage: Stage, problems: Sequence[Problem], guide: Guide, n: int, with_label: bool, progress: Progress) -> None:
+def _ask(
+    stage: Stage,
+    problems: Sequence[Problem],
+    guide: Guide,
+    n: int,
+    with_label: bool,
+    progress: Progress,
+    done: Mapping[str, int],
+) -> None:
+    """Up to `n` samples of each problem; `done` tells how many an interrupted run has left."""
     if not problems:
         return
     config = stage.recipe.distill
@@ -139,8 +146,9 @@ def _ask(stage: Stage, problems: Sequence[Problem], guide: Guide, n: int, with_l
         GenRequest(
             key=f"{p.id}/label" if with_label else p.id,
             messages=teacher_messages(p, guide.rules, guide.notes, label=p.answer if with_label else None),
-            n=n,
+            n=n - done[p.id],
             problem=p,
+            first_sample=done[p.id],
         )
         for p in problems
     ]
@@ -148,7 +156,7 @@ def _ask(stage: Stage, problems: Sequence[Problem], guide: Guide, n: int, with_l
     with Appender(stage.path("teacher.jsonl")) as out, progress(label, len(requests)) as advance:
         for index, completions in guide.teacher.generate(requests, params):
             problem = problems[index]
-            for sample, completion in enumerate(completions):
+            for sample, completion in enumerate(completions, done[problem.id]):
                 steps, answer = parse_route(completion.text)
                 out.add(
                     GuidedCoT(

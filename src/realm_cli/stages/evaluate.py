@@ -63,6 +63,7 @@ def run_eval(
 ) -> Summary:
     """Predict with every model in every mode, continuing what an interrupted run left; then the report."""
     config, recipe = stage.recipe.eval, stage.recipe
+    modes = list(dict.fromkeys(modes))
     shown: dict[str, list[ShownRoute]] = {}
     if any(mode != "bare" for mode in modes):
         if routes_path is None:

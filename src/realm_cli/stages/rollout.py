@@ -61,8 +61,10 @@ def run_rollout(
     routes = read_rows(path, Route, made_by="realm rollout") if path.exists() else []
     if not routes:
         raise DataError(f"{path}: no route was sampled; give at least one --model and one problem")
-    measured = difficulty(problems, routes, self_names)
-    write_rows(stage.path("problems.jsonl"), measured)
+    path = stage.path("problems.jsonl")
+    earlier = read_rows(path, Problem) if path.exists() else []  # of a rollout over more or other problems
+    measured = difficulty(list({p.id: p for p in [*earlier, *problems]}.values()), routes, self_names)
+    write_rows(path, measured)
     return _summary(stage, measured, routes)
 
 

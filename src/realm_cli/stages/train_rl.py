@@ -243,11 +243,11 @@ def _summary(stage: Stage, plan: Sequence[PlanRow], result: TrainResult) -> Summ
         for row in curve
     ]
     data = {
+        **{key: value for key, value in result.metrics.items() if isinstance(value, int | float)},
         "steps": result.steps,
         "eaai_steps": stage.recipe.train_rl.fade_steps,
         "adapter": str(result.adapter_dir),
         "dev_bare": [[row["step"], row["dev_bare"]] for row in curve],
-        **{key: value for key, value in result.metrics.items() if isinstance(value, int | float)},
     }
     return Summary(
         "train_rl",
@@ -271,11 +271,13 @@ def plan_summary(stage: Stage, plan: Sequence[PlanRow]) -> Summary:
     marks = sorted({min(steps - 1, i * steps // 10) for i in range(11)})
     rows = [[str(step), f"{lam[step]:.3f}", percent(shares[step])] for step in marks]
     routed = sum(row.routed for row in plan)
+    end = max((row.step for row in plan if row.routed), default=-1) + 1
+    until = f"none from step {end}" if end < steps else "up to the last step"
     data = {"rows": len(plan), "routed": routed, "steps": steps, "eaai_steps": stage.recipe.train_rl.fade_steps}
     return Summary(
         "train_rl",
         data,
         [Table("Plan", ["step", "lambda", "routed %"], rows)],
-        notes=[f"{routed} of {len(plan)} groups show routes; none from step {stage.recipe.train_rl.fade_steps}"],
+        notes=[f"{routed} of {len(plan)} groups show routes; {until}"],
         files=[str(stage.path("plan.jsonl"))],
     )

@@ -44,13 +44,13 @@ def run_verify(stage: Stage, problems: Sequence[Problem], routes_path: Path, *, 
     with progress("scoring", len(grouped)) as advance:
         for problem_id, routes in grouped.items():
             problem = by_id[problem_id]
-            scored[problem_id] = score_routes(routes, problem)
+            scored[problem_id] = score_routes(routes, problem, extractor=config.facts)
             if problem.split != "test":
                 rng = random.Random(f"{seed}:{problem_id}:sets")
                 sets += build_sets(problem, scored[problem_id], options, rng, positions)
             advance(1, "")
     if not sets:
-        raise DataError(f"{routes_path}: no train or dev problem has {config.k} usable routes; sample more with --n")
+        raise DataError(f"{routes_path}: no train or dev problem has two usable routes; sample more with --n")
     rows = [row for found in scored.values() for row in found]
     write_rows(stage.path("scored.jsonl"), rows)
     write_rows(stage.path("sets.jsonl"), sets)

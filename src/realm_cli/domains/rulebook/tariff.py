@@ -91,16 +91,7 @@ GENERAL = Rates(
 FAMILIES: Mapping[str, Rates] = {
     "household": replace(GENERAL, base=(18, 26, 36), zone=(6, 12, 16), express_limit=40, fragile=7, far_from=36),
     "office": replace(
-        GENERAL,
-        base=(24, 34, 48),
-        zone=(5, 9, 18),
-        express_limit=50,
-        express_add=36,
-        insured_limit=90,
-        insured_low=10,
-        insured_high=18,
-        member_off=14,
-        cap=120,
+        GENERAL, base=(24, 34, 48), zone=(6, 10, 18), express_limit=50, express_add=36, insured_high=18, cap=120
     ),
     "garden": replace(
         GENERAL,
@@ -130,7 +121,7 @@ PRODUCTS: Mapping[str, tuple[str, Mapping[str, object]]] = {
     "vase": ("household", {"fragile_waived": False}),
     "printer": ("office", {"insured_high": 22}),
     "desk": ("office", {"base": (24, 34, 55)}),
-    "shelf": ("office", {"member_off": 9}),
+    "shelf": ("office", {"member_off": 6}),
     "mower": ("garden", {"express_add": 42}),
     "grill": ("garden", {"base": (22, 38, 46)}),
     "bench": ("garden", {"zone": (8, 11, 20)}),

@@ -1,0 +1,244 @@
+"""The client against a real server process, and against a scripted one for everything that goes wrong."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pytest_httpserver import HTTPServer
+from werkzeug import Request, Response
+
+from realm_cli.engines.loading import load_model
+from realm_cli.engines.openai_client import OpenAIGenerator
+from realm_cli.engines.sampler import LocalGenerator
+from realm_cli.errors import EngineError
+from realm_cli.protocols import GenRequest, SamplingParams
+
+CHAT = "/v1/chat/completions"
+
+
+def ask(*questions: str, n: int = 1) -> list[GenRequest]:
+    return [GenRequest(f"q{i}", [{"role": "user", "content": text}], n=n) for i, text in enumerate(questions)]
+
+
+def answer(text: str | None, finish: str = "stop", tokens: int | None = 7) -> dict[str, Any]:
+    message = {"role": "assistant", "content": text}
+    body: dict[str, Any] = {"id": "c", "object": "chat.completion", "created": 0, "model": "m"}
+    body["choices"] = [{"index": 0, "message": message, "finish_reason": finish}]
+    if tokens is not None:
+        body["usage"] = {"prompt_tokens": 1, "completion_tokens": tokens, "total_tokens": tokens + 1}
+    return body
+
+
+@pytest.fixture
+def client(httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch) -> OpenAIGenerator:
+    """A generator on a scripted server that lists the models `m` and `mini`."""
+    for name in ("OPENAI_API_KEY", "REALM_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.01)
+    monkeypatch.setattr("openai._base_client.MAX_RETRY_DELAY", 0.02)
+    models = [{"id": name, "object": "model", "created": 0, "owned_by": "us"} for name in ("m", "mini")]
+    httpserver.expect_request("/v1/models").respond_with_json({"object": "list", "data": models})
+    return OpenAIGenerator(httpserver.url_for("/v1"), "m", retries=2, timeout=10)
+
+
+def script(server: HTTPServer, handler: Callable[[Request], Response]) -> None:
+    server.expect_request(CHAT, method="POST").respond_with_handler(handler)
+
+
+def bodies(server: HTTPServer) -> list[dict[str, Any]]:
+    return [request.get_json() for request, _ in server.log if request.path == CHAT]
+
+
+def test_a_real_server(smollm2_server: tuple[str, str], smollm2_dir: Path) -> None:
+    url, model = smollm2_server
+    generator = OpenAIGenerator.from_spec(f"openai:{url}#{model}")
+    questions = ["What is the capital of France?", "Say hello."]
+    got = dict(generator.generate(ask(*questions, n=2), SamplingParams(24, 0.0)))
+    own = dict(
+        LocalGenerator(load_model(str(smollm2_dir), device="cpu")).generate(ask(*questions), SamplingParams(24, 0.0))
+    )
+    assert "Paris" in got[0][0].text
+    for i in range(2):
+        assert [c.text for c in got[i]] == [own[i][0].text] * 2
+        assert [c.truncated for c in got[i]] == [own[i][0].truncated] * 2
+        assert all(0 < c.n_tokens <= 24 for c in got[i])
+    cut = dict(generator.generate(ask(questions[1]), SamplingParams(4, 0.7, top_p=0.9, seed=3)))
+    assert cut[0][0].truncated and cut[0][0].n_tokens == 4
+
+
+def test_a_real_server_with_another_model(smollm2_server: tuple[str, str]) -> None:
+    with pytest.raises(EngineError, match=r"#other: status 400 for q0 \(.*pinned to.*\)"):
+        list(OpenAIGenerator(smollm2_server[0], "other").generate(ask("hi"), SamplingParams(4)))
+
+
+def test_what_is_sent_and_read(httpserver: HTTPServer, client: OpenAIGenerator) -> None:
+    script(httpserver, lambda request: _json(answer(request.get_json()["messages"][0]["content"] + "!", "length")))
+    params = SamplingParams(12, 0.7, top_p=0.9, stop=("END",), seed=5)
+    got = dict(client.generate(ask("a", "b", n=3), params))
+    assert {i: [c.text for c in row] for i, row in got.items()} == {0: ["a!"] * 3, 1: ["b!"] * 3}
+    assert all(c.truncated and c.n_tokens == 7 for row in got.values() for c in row)
+    sent = bodies(httpserver)
+    assert len(sent) == 6 and len({body["seed"] for body in sent}) == 6
+    assert {key: sent[0][key] for key in sent[0] if key not in ("seed", "messages")} == {
+        "model": "m",
+        "max_tokens": 12,
+        "temperature": 0.7,
+        "top_p": 0.9,
+        "stop": ["END"],
+    }
+    list(client.generate(ask("a"), SamplingParams(top_k=5, min_p=0.1)))
+    assert bodies(httpserver)[-1].items() >= {"top_k": 5, "min_p": 0.1}.items()
+
+
+def test_samples_come_in_order_and_continue(httpserver: HTTPServer, client: OpenAIGenerator) -> None:
+    def slow_first(request: Request) -> Response:
+        seed = request.get_json()["seed"]
+        time.sleep(0.2 if seed == first else 0)
+        return _json(answer(str(seed), tokens=None))
+
+    seeds = [client._body(request, sample, SamplingParams())["seed"] for request in ask("a") for sample in range(4)]
+    first = seeds[0]
+    script(httpserver, slow_first)
+    got = dict(client.generate(ask("a", n=4), SamplingParams()))
+    assert [c.text for c in got[0]] == [str(seed) for seed in seeds]
+    assert got[0][0].n_tokens == 1  # words, where the server does not count
+    later = [GenRequest("q0", [{"role": "user", "content": "a"}], n=2, first_sample=2)]
+    assert [c.text for c in dict(client.generate(later, SamplingParams()))[0]] == [str(seed) for seed in seeds[2:]]
+
+
+def test_busy_servers_are_asked_again(httpserver: HTTPServer, client: OpenAIGenerator) -> None:
+    calls: Counter[str] = Counter()
+
+    def flaky(request: Request) -> Response:
+        name = request.get_json()["messages"][0]["content"]
+        calls[name] += 1
+        if calls[name] == 1:
+            return Response("slow down", 429, {"Retry-After": "1"}) if name == "a" else Response("oops", 500)
+        return _json(answer(name))
+
+    script(httpserver, flaky)
+    start = time.monotonic()
+    got = dict(client.generate(ask("a", "b"), SamplingParams()))
+    assert {i: row[0].text for i, row in got.items()} == {0: "a", 1: "b"}
+    assert calls == {"a": 2, "b": 2}
+    assert 1.0 <= time.monotonic() - start < 5
+
+
+@pytest.mark.parametrize(
+    ("response", "message"),
+    [
+        (Response("busy", 429), r"#m: still rate-limited after 2 retries; resume later"),
+        (Response("boom", 500), r"#m: status 500 for q0 \(.*boom.*\)"),
+        (Response('{"error": {"message": "max_tokens too large"}}', 400), r"#m: status 400 for q0 \(.*too large.*\)"),
+        (Response("", 401), r"#m: access denied; set REALM_API_KEY or OPENAI_API_KEY"),
+        (Response("<html>hi</html>", 200, mimetype="text/html"), r"#m: the answer is no chat completion \(<html>hi"),
+        (Response("{broken", 200, mimetype="application/json"), r"#m: the answer is no chat completion"),
+        (Response('{"choices": []}', 200, mimetype="application/json"), r"#m: the answer is no chat completion"),
+        (Response("[]", 200, mimetype="application/json"), r"#m: the answer is no chat completion"),
+        (Response("null", 200, mimetype="application/json"), r"#m: the answer is no chat completion"),
+    ],
+)
+def test_lasting_failures(httpserver: HTTPServer, client: OpenAIGenerator, response: Response, message: str) -> None:
+    script(httpserver, lambda request: Response(response.data, response.status_code, mimetype=response.mimetype))
+    with pytest.raises(EngineError, match=message):
+        list(client.generate(ask("a"), SamplingParams()))
+    assert len(bodies(httpserver)) == (3 if response.status_code in (429, 500) else 1)
+
+
+def test_an_empty_answer_is_an_empty_completion(httpserver: HTTPServer, client: OpenAIGenerator) -> None:
+    script(httpserver, lambda request: _json(answer(None, "length")))
+    completion = dict(client.generate(ask("a"), SamplingParams()))[0][0]
+    assert completion.text == "" and completion.truncated
+
+
+def test_what_is_done_is_kept_when_one_request_fails(httpserver: HTTPServer, client: OpenAIGenerator) -> None:
+    def some(request: Request) -> Response:
+        name = request.get_json()["messages"][0]["content"]
+        if name == "bad":
+            time.sleep(0.3)
+            return Response("no", 400)
+        return _json(answer(name))
+
+    script(httpserver, some)
+    got = []
+    with pytest.raises(EngineError, match="status 400 for q1"):
+        for index, row in client.generate(ask("a", "bad", "c"), SamplingParams()):
+            got.append((index, row[0].text))
+    assert sorted(got) == [(0, "a"), (2, "c")]
+
+
+def test_unknown_models(httpserver: HTTPServer, client: OpenAIGenerator) -> None:
+    script(httpserver, lambda request: Response('{"error": {"message": "no model"}}', 404))
+    for model, hint in [("minni", r"did you mean mini\?"), ("zzz", "it serves m, mini")]:
+        with pytest.raises(EngineError, match=rf"#{model}: the server does not know this model; {hint}"):
+            list(OpenAIGenerator(client.base_url, model).generate(ask("a"), SamplingParams()))
+    with pytest.raises(EngineError, match=r"#m: not found \(.*\); check the model's name and that the URL has /v1"):
+        list(client.generate(ask("a"), SamplingParams()))
+
+
+def test_a_dead_server_is_reported_at_once() -> None:
+    start = time.monotonic()
+    with pytest.raises(EngineError) as caught:
+        list(OpenAIGenerator("http://user:secret@127.0.0.1:9/v1", "m").generate(ask("a"), SamplingParams()))
+    assert str(caught.value) == (
+        "openai:127.0.0.1:9: no answer at http://127.0.0.1:9/v1; start the server or correct the URL"
+    )
+    assert time.monotonic() - start < 10
+
+
+def test_slow_servers_time_out(httpserver: HTTPServer, client: OpenAIGenerator) -> None:
+    def slow(request: Request) -> Response:
+        time.sleep(0.6)
+        return _json(answer("late"))
+
+    script(httpserver, slow)
+    hasty = OpenAIGenerator(client.base_url, "m", retries=0, timeout=0.2)
+    with pytest.raises(EngineError, match=r"#m: no answer within 0.2 s; lower max_tokens"):
+        list(hasty.generate(ask("a"), SamplingParams()))
+
+
+@pytest.mark.parametrize(
+    ("keys", "sent"),
+    [
+        ({}, "Bearer none"),
+        ({"OPENAI_API_KEY": "sk-1"}, "Bearer sk-1"),
+        ({"OPENAI_API_KEY": "sk-1", "REALM_API_KEY": "rk-2"}, "Bearer rk-2"),
+    ],
+)
+def test_keys(
+    httpserver: HTTPServer,
+    client: OpenAIGenerator,
+    monkeypatch: pytest.MonkeyPatch,
+    keys: dict[str, str],
+    sent: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    for name, value in keys.items():
+        monkeypatch.setenv(name, value)
+    script(httpserver, lambda request: Response("", 403))
+    with caplog.at_level("DEBUG"), pytest.raises(EngineError) as caught:
+        list(client.generate(ask("a"), SamplingParams()))
+    assert {request.headers["Authorization"] for request, _ in httpserver.log} == {sent}
+    assert not any(key in str(caught.value) + caplog.text for key in keys.values())
+
+
+def test_stopping_early_leaves_nothing_behind(httpserver: HTTPServer, client: OpenAIGenerator) -> None:
+    script(httpserver, lambda request: _json(answer("x")))
+    results = client.generate(ask(*"abcdefghijklmnopqrstuvwxyz", n=4), SamplingParams())
+    next(results)
+    results.close()
+    time.sleep(0.3)
+    assert len(bodies(httpserver)) < 104
+    assert list(client.generate([], SamplingParams())) == []
+    assert list(client.generate(ask("a", n=0), SamplingParams())) == [(0, [])]
+
+
+def _json(body: dict[str, Any]) -> Response:
+    import json
+
+    return Response(json.dumps(body), 200, mimetype="application/json")

@@ -1,0 +1,113 @@
+"""The report's numbers and how they are laid out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from realm_cli.records import Mode, Prediction
+from realm_cli.stages.report_tables import build_report, report_tables
+from realm_cli.stages.summary import interval, percent
+
+
+def row(model: str, problem: str, correct: bool, *, sample: int = 0, mode: Mode = "bare", **given: Any) -> Prediction:
+    fields = {
+        "id": f"{model}/{mode}/{problem}/{sample}", "model": model, "mode": mode, "problem_id": problem,
+        "sample": sample, "completion": "c", "correct": correct, "n_tokens": 10,
+    }  # fmt: skip
+    return Prediction.model_validate(fields | given)
+
+
+def report(rows: list[Prediction], compare: bool = True) -> dict[str, Any]:
+    return build_report(rows, seed=0, bootstrap=200, compare=compare)
+
+
+def test_means_of_the_other_columns() -> None:
+    rows = [
+        row("m", "a", True, correct_flexible=True, format_ok=True, verdict_bal_acc=1.0, n_tokens=10),
+        row("m", "b", False, correct_flexible=True, truncated=True, verdict_bal_acc=0.5, n_tokens=30),
+        row("m", "c", False, format_ok=True, n_tokens=20),
+        row("m", "d", False, n_tokens=20),
+    ]
+    (cell,) = report(rows)["results"]
+    assert (cell["accuracy"], cell["accuracy_flexible"], cell["format_ok"], cell["truncated"]) == (0.25, 0.5, 0.5, 0.25)
+    assert (cell["mean_tokens"], cell["verdict_bal_acc"], cell["samples"]) == (20.0, 0.75, 1)
+
+
+def test_three_models_are_compared_pairwise_per_mode_and_group() -> None:
+    rows = [
+        row(model, problem, right, mode=mode, group="g")
+        for mode in ("bare", "routed")
+        for model, right in (("a", False), ("b", True), ("c", True))
+        for problem in "pqr"
+    ]
+    found = report(rows)["comparisons"]
+    assert [(c["mode"], c["group"], c["from"], c["to"]) for c in found] == [
+        (mode, group, one, two)
+        for mode in ("bare", "routed")
+        for group in ("all", "g")
+        for one, two in (("a", "b"), ("a", "c"), ("b", "c"))
+    ]
+    assert [c["difference"] for c in found[:3]] == [1.0, 1.0, 0.0]
+    assert [c["mcnemar_p"] for c in found[:3]] == [0.25, 0.25, 1.0]  # 2 * (1/2)^3
+
+
+def test_pairs_are_joined_by_problem() -> None:
+    rows = [row("a", "p", True), row("a", "q", False), row("b", "q", True), row("b", "r", False)]
+    (found,) = report(rows)["comparisons"]
+    assert (found["n"], found["difference"], found["discordant"]) == (1, 1.0, 1)
+
+
+def test_a_model_missing_from_a_mode_is_not_compared_there() -> None:
+    rows = [row("a", "p", True), row("b", "p", False), row("a", "p", True, mode="routed")]
+    assert [c["mode"] for c in report(rows)["comparisons"]] == ["bare"]
+    tables = report_tables(report(rows))
+    assert tables[0].columns == ["group", "n", "a", "b"] and tables[1].columns == ["group", "n", "a"]
+
+
+def test_tables_as_people_see_them() -> None:
+    rows = [row("a", "p", True, group="x", format_ok=True), row("a", "q", True, format_ok=True),
+            row("b", "p", True, group="x"), row("b", "q", True)]  # fmt: skip
+    accuracy, paired = report_tables(report(rows))
+    assert accuracy.title == "Accuracy %, bare prompts [95 % CI]"
+    assert accuracy.columns == ["group", "n", "a", "b"]
+    assert accuracy.rows == [
+        ["all", "2", "100.0 [100.0, 100.0]", "100.0 [100.0, 100.0]"],
+        ["x", "1", "100.0 [100.0, 100.0]", "100.0 [100.0, 100.0]"],
+        ["format %", "", "100.0", "0.0"],
+    ]
+    assert paired.title == "Paired differences, all groups"
+    assert paired.columns == ["mode", "pair", "points [95 % CI]", "differ on", "McNemar p"]
+    assert paired.rows == [["bare", "a -> b", "0.0 [0.0, 0.0]", "0", "1"]]
+
+
+def test_a_group_that_a_model_lacks_is_a_dash() -> None:
+    rows = [row("a", "p", True, group="x"), row("b", "q", True)]
+    accuracy = report_tables(report(rows, compare=False))[0]
+    assert accuracy.rows[1] == ["x", "1", "100.0 [100.0, 100.0]", "-"]
+
+
+def test_the_routes_have_a_table_of_their_own() -> None:
+    rows = [row("a", "p", True, group="x"), row("a", "p", True, mode="routed", verdict_bal_acc=0.75, group="x")]
+    found = report(rows, compare=False) | {"routes": {"all": {"n": 1, "plurality": 0.25, "any_correct": 1.0}}}
+    bare, routed, routes = report_tables(found)
+    assert [r[0] for r in bare.rows] == ["all", "x", "format %"]
+    assert routed.rows[-1] == ["verdicts %", "", "75.0"]
+    assert routes.columns == ["group", "plurality %", "any correct %"]
+    assert routes.rows == [["all", "25.0", "100.0"]]
+
+
+def test_formats() -> None:
+    assert (percent(0.1234), percent(None), percent(1)) == ("12.3", "-", "100.0")
+    assert interval(0.5, 0.25, 0.755) == "50.0 [25.0, 75.5]"
+
+
+@given(flags=st.lists(st.booleans(), min_size=1, max_size=30))
+def test_accuracy_lies_in_its_interval(flags: list[bool]) -> None:
+    (cell,) = report([row("m", f"p{i}", flag) for i, flag in enumerate(flags)])["results"]
+    assert cell["n"] == len(flags)
+    assert cell["accuracy"] == pytest.approx(sum(flags) / len(flags))
+    assert cell["low"] <= cell["accuracy"] + 1e-9 and cell["accuracy"] - 1e-9 <= cell["high"]
