@@ -40,13 +40,13 @@ SAMPLES = 3  # routes per solver and problem
 class Sizes:
     """How many problems: LegalBench per variant 1-3 (and of variant 4), GSM8K in all."""
 
-    lb_dev: int = 25
-    lb_test: int = 40
-    lb_train: int = 200  # at most, per variant, before balancing
+    lb_dev: int = 10
+    lb_test: int = 25
+    lb_train: int = 100  # at most, per variant, before balancing
     lb_variant4: int = 300
-    gsm_train: int = 300
-    gsm_dev: int = 40
-    gsm_test: int = 100
+    gsm_train: int = 120
+    gsm_dev: int = 16
+    gsm_test: int = 60
 
 
 QUICK = Sizes(lb_dev=4, lb_test=4, lb_train=12, lb_variant4=6, gsm_train=12, gsm_dev=4, gsm_test=6)

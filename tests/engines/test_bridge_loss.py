@@ -10,12 +10,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from realm_cli.engines.loading import encode_completion, encode_prompt
 from trl.trainer.utils import add_fused_lm_head
 
 from engines.toys import toy_loaded, toy_plan, toy_score, toy_tokenizer
 from realm_cli.engines.batches import TokenRow, micro_batches, packed_length, packs_of, pair_cost_of, row_logprobs
 from realm_cli.engines.bridge_loss import bridge_loss, bridge_rows
+from realm_cli.engines.loading import encode_completion, encode_prompt
 from realm_cli.protocols import Completion
 
 ROUTED = "<check>\nA: right\n</check>\n<think>\nab\n</think>\n<answer>2</answer>"

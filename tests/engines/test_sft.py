@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import torch
 from peft import PeftModel
-from realm_cli.engines.loading import encode_prompt
 from transformers import AutoTokenizer
 
 from engines.toys import lora_state, toy_loaded, toy_model, toy_nf4, toy_tokenizer
+from realm_cli.engines.loading import encode_prompt
 from realm_cli.engines.sft import IGNORED, LoraSftTrainer, encode_sample, encode_samples, micro_batch_size
 from realm_cli.errors import EngineError
 from realm_cli.recipe import SftConfig

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from realm_cli.engines.loading import LoadedModel
 from tokenizers import Regex, Tokenizer, models, pre_tokenizers
 from tokenizers.decoders import Fuse
 from transformers import BitsAndBytesConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
+from realm_cli.engines.loading import LoadedModel
 from realm_cli.protocols import Completion, RlJob, Scored
 from realm_cli.records import PlanRow, Sample, ShownRoute
 

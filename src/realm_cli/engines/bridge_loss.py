@@ -17,9 +17,9 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
-from realm_cli.engines.loading import encode_completion, encode_prompt
 
 from realm_cli.engines.batches import TokenRow, packs_of, pad_id_of, pair_cost_of, row_logprobs
+from realm_cli.engines.loading import encode_completion, encode_prompt
 from realm_cli.protocols import Scored
 from realm_cli.records import Message, PlanRow
 

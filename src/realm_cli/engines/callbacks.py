@@ -21,10 +21,10 @@ from typing import Any
 
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from realm_cli.engines.loading import LoadedModel
 from transformers import TrainerCallback
 from transformers.utils import logging as hf_logging
 
+from realm_cli.engines.loading import LoadedModel
 from realm_cli.errors import EngineError
 from realm_cli.protocols import Completion, MetricSink, Scored
 from realm_cli.recipe import LoraSettings

@@ -23,8 +23,6 @@ from typing import Any
 
 import torch
 from datasets import Dataset
-from realm_cli.engines.loading import LoadedModel, encode_prompt, end_ids
-from realm_cli.engines.sampler import LocalGenerator
 from transformers import PrinterCallback
 from trl import GRPOConfig
 from trl import GRPOTrainer as TrlTrainer
@@ -44,6 +42,8 @@ from realm_cli.engines.callbacks import (
     quiet,
     save_adapter,
 )
+from realm_cli.engines.loading import LoadedModel, encode_prompt, end_ids
+from realm_cli.engines.sampler import LocalGenerator
 from realm_cli.errors import EngineError
 from realm_cli.protocols import Completion, GenRequest, RlJob, SamplingParams, Scored, TrainResult
 from realm_cli.recipe import TrainRlConfig

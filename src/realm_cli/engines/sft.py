@@ -21,7 +21,6 @@ from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
-from realm_cli.engines.loading import LoadedModel, encode_completion, encode_prompt, end_ids
 from transformers import PrinterCallback
 from trl import SFTConfig as TrlConfig
 from trl import SFTTrainer as TrlTrainer
@@ -38,6 +37,7 @@ from realm_cli.engines.callbacks import (
     quiet,
     save_adapter,
 )
+from realm_cli.engines.loading import LoadedModel, encode_completion, encode_prompt, end_ids
 from realm_cli.errors import EngineError
 from realm_cli.protocols import MetricSink, TrainResult
 from realm_cli.recipe import SftConfig

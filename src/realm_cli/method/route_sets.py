@@ -124,9 +124,7 @@ def _negatives(
         near = rng.random() < 2 / 3
         left = [r for r in negatives if r not in chosen]
         total = sum(positions.values())
-        fresh = [
-            r for r in left if r.first_error is None or positions[r.first_error] < MAX_INDEX_SHARE * max(total, 8)
-        ]
+        fresh = [r for r in left if r.first_error is None or positions[r.first_error] < MAX_INDEX_SHARE * max(total, 8)]
         usable = fresh or left
         alike = [r for r in usable if len(r.steps) in lengths] or usable
         kind = [r for r in alike if _near_miss(r) == near]

@@ -1,60 +1,103 @@
-"""From any model's text to canonical steps, and from steps to facts (method.md sections 4 and 5.1-5.2).
+r"""From any model's text to canonical steps, and from steps to facts (method.md sections 4 and 5.1-5.2).
 
-A step is one line without numbering or markup. A fact is what a step states anew: `op:zone + 6` for the operation of
-an equation, `=36` for its result, or `key: value` for words. In a terse step such as `zone + 6 = 36` the result carries
-the step's word (`zone=36`), so that the same number in another role is another fact. What the question or an earlier
-step already holds is not new.
+A step is one line without numbering or markup. Facts are what a step states anew:
+    zone + 6 = 36            op:zone + 6   zone=36        a terse step: the result carries the step's word (its role)
+    She sold 48 / 2 = 24     op:48/2       =24            prose: the sum as exact text, the result without a role
+    base 30                  base=30                      Half of it is 24.    =24
+    same state: yes          same state: yes              a decision or another pair of words
+Operation and result are two facts: after an earlier slip, a route that applies the right rule still holds the operation
+that right routes hold, but not their result. The role makes the same number in another rule another fact.
+What the question or an earlier step already holds is not new. Texts are cut: 40,000 characters a route, 2,000 a step.
 Usage: `steps, answer = parse_route(text)`; `facts = step_facts(steps, question)`.
+
+Deviations: (1) expressions are compared as normalised text, not by sympy. (2) Operations are facts of ours.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 
-from realm_cli.method.answers import flexible_answer, numbers_in
+from realm_cli.errors import ConfigError
+from realm_cli.method.answers import as_fraction, numbers_in, stated_answer
 
-MAX_STEPS, MIN_WORDS, MAX_CHARS = 12, 5, 40_000
-_THINK = re.compile(r"<think>(.*?)(?:</think>|\Z)", re.DOTALL)
+EXTRACTORS = ("auto", "number", "text")
+MAX_STEPS, MIN_WORDS, MAX_CHARS, MAX_STEP_CHARS = 12, 5, 40_000, 2_000
 _TAGS = re.compile(r"</?(?:think|answer|check)>|<\|[^|>]{1,40}\|>")
-_BLOCKS = re.compile(r"<(answer|check)>.*?</\1>", re.DOTALL)
 _CALC = re.compile(r"<<[^<>]{0,200}>>")
-_NUMBERING = re.compile(r"^\s*(?:(?:step\s+)?\d{1,2}\s*[.):](?!\d)|step\s+\d{1,2}\b[:.]?|[-*•+]\s+(?=\D))\s*", re.I)
-_ANSWER_LINE = re.compile(r"^[\s*_#>]*(?:(?:the )?(?:final )?answer(?: is)?\s*[:=]|####)", re.IGNORECASE)
-_GREETING = re.compile(r"^(?:sure|certainly|of course|okay|ok|let'?s|here is|here's|hello)\b[^=\d]{0,80}[:.!]?$", re.I)
-_MARKUP = re.compile(r"\*\*|__|`|\\boxed(?=\{)|^#+\s*|\$(?=\\)|\\[()\[\]]")
-_TERSE = re.compile(r"[a-z]+ [-+x*/]? ?[\d.]+")
+_NUMBERING = re.compile(
+    r"^\s*(?:[-*•+]\s+)?(?:(?:step\s+\d{1,2}\b\s*[:.)–—-]?|\(?\d{1,2}\s*[.)](?!\d)|\d{1,2}:(?=\s))\s*)?", re.IGNORECASE
+)
+_ANSWER_LINE = re.compile(
+    r"^[\s*_#>]*(?:(?:so,? |therefore,? |thus,? )?(?:the )?(?:final )?answer(?:[\s*_]*[:=]|\s+is\b)|####\s*(?:[-+$€£\d.]|\w+\W*$))",
+    re.IGNORECASE,
+)
+_GREETING = re.compile(
+    r"^(?:(?:sure|certainly|of course|okay|ok|alright|hello|hi)(?:[,.!:][^=\d]{0,80})?"
+    r"|let(?:'s|’s| us| me) (?:think|work|solve|break|start|go|begin|see|do)\b[^=\d]{0,80}"
+    r"|here(?: is|'s|’s| are)\b[^=\d]{0,80}:)$",
+    re.IGNORECASE,
+)
+_MARKUP = re.compile(r"\*\*|__|`|^#+\s*|\$(?=\\)|(?<=})\$|\\[()\[\]]")
+_BOX = re.compile(r"\\(?:boxed|text)\{([^{}]{0,200})\}")
 _SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[A-Z\d])|\s+(?=Step \d)")
+_CLAUSE = re.compile(r";\s|,\s+(?=[A-Za-z])|(?<=[\d\w)])\.\s|\s+(?:and|so|then|because|since)\s+")
+_TERSE = re.compile(r"([a-z][a-z_]*) ?(?:[-+x*×/÷] ?)?-?[\d.,]+%?")
+_SUM_END = re.compile(r"[-+(]?[$€£]?[\d.(][\d\s.,()$€£%+*/×÷·x^-]*$")
+_RESULT = re.compile(r"\s*[-+]?\s*[$€£]?\s*[-+]?[\d.][\d,.]*(?:/\d+)?(?!\s*[-+*/×÷·^x]\s*[\d(])")
 _PAIR = re.compile(r"([A-Za-z][\w' /-]{1,60}?)\s*(?::|\bis\b|\bare\b|=)\s*([\w$%.,' -]{1,60})")
+_DECISION = re.compile(r"(?:yes|no|true|false|met|not met|applies|does not apply)\b")
 
 
 def parse_route(text: str) -> tuple[list[str], str | None]:
-    """(canonical steps, final answer) of any model's output; at most 12 steps."""
-    text = text[:MAX_CHARS]
-    answer = flexible_answer(text) if _states_answer(text) else None
-    thought = _THINK.search(text)
-    body = thought.group(1) if thought else _BLOCKS.sub("\n", text)
-    body = _CALC.sub("", _TAGS.sub("\n", body))
-    lines = [line for line in body.splitlines() if line.strip()]
-    if len(lines) == 1 or (len(lines) == 2 and _ANSWER_LINE.match(lines[1])):
-        lines = [*_SENTENCE.split(lines[0]), *lines[1:]] if lines else []
+    """(canonical steps, final answer) of any model's output; at most 12 steps. The answer is None if none is stated:
+    a number at the end of a sentence is not taken for one. Source: method.md sections 4 and 5.1."""
     steps = []
-    for line in lines:
+    for line in _lines(_CALC.sub("", _body(text[:MAX_CHARS]))):
         if _ANSWER_LINE.match(line):
             continue
-        step = " ".join(_MARKUP.sub("", _NUMBERING.sub("", line, count=1)).split())
-        if step and not _GREETING.match(step) and step not in ("[cut]",):
-            steps.append(step)
-    return _merge(steps), answer
+        plain = " ".join(_NUMBERING.sub("", line, count=1).split())
+        if plain and not _GREETING.match(plain) and plain != "[cut]":
+            steps.append(plain)
+    return _merge(steps), stated_answer(text)
 
 
-def _states_answer(text: str) -> bool:
-    return "<answer>" in text or "\\boxed{" in text or any(_ANSWER_LINE.match(line) for line in text.splitlines())
+def _body(text: str) -> str:
+    """The thought, if it is marked; else everything but answer and check blocks."""
+    head, mark, tail = text.partition("</think>")
+    inside = (head if mark else text).rpartition("<think>") if "<think>" in text else ("", "", head if mark else text)
+    body = inside[2]
+    if not body.strip():
+        body = tail or text
+    for tag in ("answer", "check"):
+        first, *rest = body.split(f"<{tag}>")
+        body = "\n".join([first, *(part.partition(f"</{tag}>")[2] for part in rest)])
+    return _TAGS.sub("\n", body)
+
+
+def _lines(body: str) -> list[str]:
+    """Lines without markup; a single paragraph is split at its inline numbers, at "Step k" or at sentences."""
+    lines = [_MARKUP.sub("", _BOX.sub(r"\1", line)).strip() for line in body.splitlines()]
+    lines = [line for line in lines if line]
+    prose = [line for line in lines if not _ANSWER_LINE.match(line)]
+    if len(prose) == 1:
+        lines = _inline_numbers(prose[0]) or _SENTENCE.split(prose[0])
+    return lines
+
+
+def _inline_numbers(line: str) -> list[str]:
+    """The parts of "1. a 2. b 3. c"; [] if the numbers do not run from 1 to 2 at least."""
+    starts: list[int] = []
+    while found := re.compile(rf"(?:^|\s)\(?{len(starts) + 1}[.)]\s").search(line, starts[-1] + 1 if starts else 0):
+        if not starts and found.start() > 0:
+            return []
+        starts.append(found.start())
+    return [line[a:b].strip() for a, b in zip(starts, [*starts[1:], len(line)], strict=True)] if len(starts) > 1 else []
 
 
 def _merge(steps: list[str]) -> list[str]:
-    """Fragments of under 5 words without a number join the next step; then neighbours join down to 12 steps."""
+    """Fragments of under 5 words without a fact join the next step; then the shortest neighbours join, down to 12."""
     merged: list[str] = []
     pending = ""
     for step in steps:
@@ -68,39 +111,82 @@ def _merge(steps: list[str]) -> list[str]:
         merged = [*merged[:-1], f"{merged[-1]} {pending}"] if merged else [pending]
     while len(merged) > MAX_STEPS:
         short = min(range(len(merged) - 1), key=lambda i: len(merged[i]) + len(merged[i + 1]))
-        merged[short : short + 2] = [f"{merged[short]} {merged[short + 1]}"]
+        glue = " " if merged[short].endswith((".", ";", "!", "?", ":")) else "; "
+        merged[short : short + 2] = [merged[short] + glue + merged[short + 1]]
     return merged
 
 
 def step_facts(steps: Sequence[str], question: str, extractor: str = "auto") -> list[list[str]]:
-    """New facts of each step, in order, without doubles. `extractor`: number, text, or auto (number if it has one)."""
-    known = {f"={n}" for n in _values(question)} | set(_pairs(question))
+    """New facts of each step, in order, without doubles (method.md section 5.2).
+
+    extractor: `number` (equations, else the last number), `text` (pairs of words), or `auto`: equations, else
+    decisions (yes, no ...), else the last number if it is new, else pairs. Raises ConfigError for another one.
+    """
+    if extractor not in EXTRACTORS:
+        raise ConfigError(f"facts {extractor!r}: unknown extractor; choose one of {', '.join(EXTRACTORS)}")
+    question = question[:MAX_CHARS]
+    known = {f"={n}" for n in _values(question)}
+    if extractor != "number":
+        known.update(_pairs(question))
     found: list[list[str]] = []
     for step in steps:
-        facts: list[str] = []
-        if extractor != "text":
-            facts = _number_facts(step[:2000])
-        if extractor == "text" or (extractor == "auto" and not any(f not in known for f in facts)):
-            facts = facts + _pairs(step[:2000])
-        new = [fact for fact in dict.fromkeys(facts) if fact not in known]
+        new = [fact for fact in dict.fromkeys(_facts(step[:MAX_STEP_CHARS], known, extractor)) if fact not in known]
         known.update(new)
         found.append(new)
     return found
 
 
-def _number_facts(step: str) -> list[str]:
-    if "=" in step:
-        facts = []
-        parts = step.split("=")
-        left = " ".join(parts[0].split()).casefold()
-        if left:
-            facts.append(f"op:{left[-60:]}")
-        role = left.split()[0] if _TERSE.fullmatch(left) else ""
-        for part in parts[1:]:
-            values = _values(part)
-            if values:
-                facts.append(f"{role}={values[0]}")
-        return facts
+def _facts(step: str, known: set[str], extractor: str) -> list[str]:
+    if extractor == "text":
+        return _pairs(step)
+    equations = list(_equations(step)) if "=" in step else []
+    if equations:
+        return equations
+    numbers = _last_number(step)
+    if extractor == "number":
+        return numbers
+    if ":" in step or " is " in step or " are " in step:
+        decisions = [pair for pair in _pairs(step) if _DECISION.match(pair.rpartition(": ")[2])]
+        if decisions:
+            return decisions
+    return numbers if numbers and numbers[0] not in known else _pairs(step)
+
+
+def _equations(step: str) -> Iterator[str]:
+    """Operation and result facts of every `a = b` in a step."""
+    for clause in _CLAUSE.split(step):
+        parts = clause.split("=")
+        role = ""
+        for index, (left, right) in enumerate(zip(parts, parts[1:], strict=False)):
+            plain = " ".join(left.split()).casefold().lstrip("-•* ")
+            terse = _TERSE.fullmatch(plain) if index == 0 else None
+            if terse:
+                role = terse.group(1)
+                yield f"op:{plain}"
+            elif (total := _SUM_END.search(left)) and (operation := _operation(total.group())):
+                yield f"op:{operation}"
+            result = _RESULT.match(right)
+            value = as_fraction("".join(result.group().translate(_MONEY).split())) if result else None
+            if value is not None:
+                yield f"{role}={value}"
+
+
+_MONEY = str.maketrans("", "", "$€£,")
+_SIGNS = str.maketrans({"×": "*", "·": "*", "x": "*", "÷": "/", "$": "", "€": "", "£": "", ",": "", "%": "", " ": ""})
+
+
+def _operation(text: str) -> str:
+    """`24 + $1,000` as `1000+24`: one spelling for a plain sum or product; "" if there is no operator."""
+    plain = "".join(text.translate(_SIGNS).split()).strip(".")
+    if not re.search(r"[\d)][-+*/^]", plain):
+        return ""
+    for sign in "+*":
+        if re.fullmatch(rf"[\d.]+(?:\{sign}[\d.]+)+", plain):
+            return sign.join(sorted(plain.split(sign)))
+    return plain
+
+
+def _last_number(step: str) -> list[str]:
     values = _values(step)
     if not values:
         return []
@@ -109,19 +195,19 @@ def _number_facts(step: str) -> list[str]:
 
 
 def _values(text: str) -> list[Fraction]:
-    found = []
-    for number in numbers_in(text):
-        if len(number) <= 40 and not number.endswith("/0"):
-            try:
-                found.append(Fraction(number))
-            except (ValueError, ZeroDivisionError):
-                continue
-    return found
+    found = (as_fraction(number) for number in numbers_in(text))
+    return [value for value in found if value is not None]
 
 
 def _pairs(text: str) -> list[str]:
-    return [f"{_plain(key)}: {_plain(value)}" for key, value in _PAIR.findall(text)]
+    """`key: value` of "key: value", "key is value"; a decision is kept without its reasons."""
+    found = []
+    for key, value in _PAIR.findall(text):
+        value = _plain(re.split(r",\s|\.\s|\s+(?:because|since|so)\b", value)[0])
+        decision = _DECISION.match(value)
+        found.append(f"{re.sub(r'^(?:the|a|an) ', '', _plain(key))}: {decision.group() if decision else value}")
+    return found
 
 
 def _plain(text: str) -> str:
-    return " ".join(text.casefold().split()).rstrip(".,")
+    return " ".join(text.casefold().split()).strip(" .,")

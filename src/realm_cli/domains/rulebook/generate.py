@@ -26,7 +26,7 @@ DEFAULT_MIX: Mapping[str, Mapping[str, float]] = {
     "dev": {"covered": 0.25, "thin": 0.25, "unseen": 0.3, "combo": 0.2},
     "test": {"covered": 0.25, "thin": 0.25, "unseen": 0.3, "combo": 0.2},
 }
-THIN_EXAMPLES = 30
+THIN_EXAMPLES = 15
 MIN_STEPS, MAX_STEPS = 3, 6
 _GROUP_OF_FAMILY = {"household": "covered", "office": "thin", "garden": "unseen"}
 
