@@ -9,6 +9,7 @@ ends in time on any machine.
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import random
 import time
@@ -142,6 +143,26 @@ def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Path)
     tokenizer.save_pretrained(out)
 
 
+def write_replay(out: Path, order: str, n: int = 600) -> None:
+    """`replay.jsonl`: generic routed texts as fine-tuning rows (records.SFTSample), from a seed of their own.
+
+    Fine-tuned on one domain alone, the student stops reading routes, since its own memory suffices there. A quarter of
+    these in the mix keeps the skill.
+    """
+    rng = random.Random("replay")
+    with (out / "replay.jsonl").open("w", encoding="utf-8") as file:
+        for k in range(n):
+            prompt, completion = corpus.routed(rng, order)
+            row = {
+                "id": f"replay-{k:04d}",
+                "problem_id": f"replay-{k:04d}",
+                "kind": "mrpv",
+                "messages": [{"role": "user", "content": prompt}],
+                "completion": completion,
+            }
+            file.write(json.dumps(row) + "\n")
+
+
 def main() -> None:
     """Parse the options, train, save; prints one line a minute."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -190,6 +211,7 @@ def main() -> None:
             print(f"{last / 60:5.1f} min  step {step}  {seen / 1e6:.1f}M tokens  loss {mean:.3f}", flush=True)
             save(model, tokenizer, args.out)
     save(model, tokenizer, args.out)
+    write_replay(args.out, args.order)
     print(f"{(time.monotonic() - begin) / 60:.1f} min  step {step}  loss {mean:.3f}  -> {args.out}", flush=True)
 
 

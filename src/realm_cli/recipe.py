@@ -91,7 +91,8 @@ class DistillConfig(Block):
     keep_per_problem: int = Field(2, ge=1)
     retry_with_label: bool = True
     balance: bool = True
-    mix: dict[str, float] = {"guided": 0.7, "mrpv": 0.2, "lemma": 0.1}
+    mix: dict[str, float] = {"guided": 0.7, "mrpv": 0.2, "lemma": 0.1}  # and "replay"
+    replay: Path | Literal["student"] | None = None  # fine-tuning rows mixed in; student: those its folder ships
     sft: SftConfig = SftConfig()
 
 

@@ -43,7 +43,7 @@ def distill(
     from realm_cli.artifacts import open_stage
     from realm_cli.cli.console import progress, say, show
     from realm_cli.cli.context import existing, keep_recipe, load_context, problems_path, read_text
-    from realm_cli.cli.teachers import make_guide
+    from realm_cli.cli.teachers import make_guide, replay_file
     from realm_cli.stages.distill import Extras, run_distill
     from realm_cli.stages.problems import load_problems
 
@@ -60,14 +60,16 @@ def distill(
             from realm_cli.errors import DataError
 
             raise DataError(f"{given}: not found; make it with `realm rollout` and `realm verify`, or leave it out")
+    replay = replay_file(context.recipe)
     guide, trainer = make_guide(context.recipe, rules_text, notes_text, data_only=data_only)
     inputs = {"problems": path, "rules": rules, "positives": positives, "sets": sets_path, "scored": scored_path}
+    inputs["replay"] = replay
     stage = open_stage(folder, "distill", context.recipe, inputs, resume=resume, force=force)
     keep_recipe(context, problems, begun=True)
     if resume and stage.done:
         say(f"{stage.folder}: already complete; nothing to do (use --force to redo it)")
         return
-    extras = Extras(positives, sets_path, scored_path, {p.id: p for p in rows})
+    extras = Extras(positives, sets_path, scored_path, replay, {p.id: p for p in rows})
     summary = run_distill(stage, rows, guide, extras, trainer, progress=progress, resume=resume)
     stage.finish()
     keep_recipe(context, problems)

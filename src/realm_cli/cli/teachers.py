@@ -5,9 +5,25 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from realm_cli.protocols import SftTrainer
     from realm_cli.recipe import Recipe
     from realm_cli.stages.distill import Guide
+
+
+def replay_file(recipe: Recipe) -> Path | None:
+    """distill.replay as a path; `student` is replay.jsonl in the student's own folder. Raises ConfigError."""
+    from realm_cli.engines.sources import resolve_model
+    from realm_cli.errors import ConfigError
+
+    asked = recipe.distill.replay
+    if asked != "student":
+        return asked
+    folder = resolve_model(recipe.student.model).path
+    if folder is None or not (folder / "replay.jsonl").is_file():
+        raise ConfigError(f"distill.replay: {recipe.student.model} ships no replay.jsonl; name a file or leave it out")
+    return folder / "replay.jsonl"
 
 
 def make_guide(recipe: Recipe, rules: str, notes: str, *, data_only: bool) -> tuple[Guide, SftTrainer | None]:

@@ -34,8 +34,8 @@ MAX_EXPR, MAX_EXPONENT, MAX_EXPAND = 200, 10_000, 12  # characters; product of e
 TYPES = ("number", "expr", "choice", "label", "text")
 
 _LINE = re.compile(
-    r"(?im)^[ \t*_#>-]*(?:so,? |therefore,? |thus,? )?(?:the )?(?:final )?answer(?:[ \t*_]*[:=]|[ \t]+is\b[ \t]*:?)"
-    r"[ \t*_]*(\S[^\n]*)$"
+    r"(?im)(?:^|(?<=[.!?] ))[ \t*_#>-]*(?:so,? |therefore,? |thus,? )?(?:the )?(?:final )?answer"
+    r"(?:[ \t*_]*[:=]|[ \t]+is\b[ \t]*:?)[ \t*_]*(\S[^\n]*)$"
 )
 _HASHES = re.compile(r"(?m)^[ \t]*####[ \t]*([-+$€£]?[.\d][^\n]*)$|^[ \t]*####[ \t]*(\S[^\n]*)\s*\Z")
 _NUMBER = re.compile(
@@ -100,7 +100,7 @@ def clean(text: str) -> str | None:
             break
         text = text[:start] + text[start + 7 : end] + text[end + 1 :]
     text = _TEXT.sub(r"\1", re.sub(r"</?answer>", " ", text))
-    kept = text.strip().strip("*_`$ ").rstrip(".").strip()
+    kept = text.lstrip("*_`$ \n\t").rstrip("*_`$ .\n\t").strip()
     return kept or None
 
 
@@ -206,9 +206,14 @@ def _checker(problem: Problem) -> Callable[[str, str], bool] | None:
 def _plain_key(answer: str, problem: Problem) -> str | None:
     if problem.answer_type == "choice":
         return _choice(answer, problem.choices or [])
-    if problem.answer_type in ("number", "expr"):
-        number = to_number(answer) if problem.answer_type == "number" or not re.search(r"[A-Za-z^]", answer) else None
+    if problem.answer_type == "number":
+        number = to_number(answer)
+        if number is None and to_number(problem.answer) is not None:
+            return None
         return f"n:{number}" if number is not None else "t:" + "".join(answer.casefold().split())
+    if problem.answer_type == "expr":
+        number = to_number(answer) if not re.search(r"[A-Za-z^]", answer) else None
+        return f"n:{number}" if number is not None else "t:" + "".join(answer.split())
     words = _words(answer)
     return f"t:{words}" if words else None
 

@@ -43,6 +43,7 @@ LEAK_PATTERNS: Mapping[str, re.Pattern[str]] = {
 }
 
 DEFAULT_MIX: Mapping[str, float] = {"guided": 0.7, "mrpv": 0.2, "lemma": 0.1}
+MIX_KINDS = (*DEFAULT_MIX, "replay")
 
 
 def leak_flags(text: str) -> list[str]:
@@ -261,26 +262,29 @@ def sample_mix(
     positives: Sequence[SFTSample],
     mrpv: Sequence[SFTSample],
     lemma: Sequence[SFTSample],
+    replay: Sequence[SFTSample] = (),
     *,
     weights: Mapping[str, float] = DEFAULT_MIX,
     rng: random.Random,
 ) -> list[SFTSample]:
     """Join the kinds to target shares, shuffled; positives count with guided, and none of these is dropped.
 
+    `replay`: rows of another origin that keep an older skill, such as reading routes, alive.
+
     The other kinds are down-sampled, or repeated at most once (a sample stands at most twice; the copy's id ends in
     `#2`), so a small pool stays below its share: see `mix_counts`. Without guided or positive samples all others with
     a weight are taken. Raises ConfigError for unknown kinds, negative weights, or no weight for guided ones at hand.
     """
-    unknown = sorted(set(weights) - set(DEFAULT_MIX))
+    unknown = sorted(set(weights) - set(MIX_KINDS))
     if unknown:
-        raise ConfigError(f"distill.mix: unknown kind {unknown[0]}; choose from {', '.join(DEFAULT_MIX)}")
+        raise ConfigError(f"distill.mix: unknown kind {unknown[0]}; choose from {', '.join(MIX_KINDS)}")
     if any(weight < 0 for weight in weights.values()):
         raise ConfigError("distill.mix: weights must be >= 0")
     out = [*guided, *positives]
     base, base_weight = len(out), weights.get("guided", 0)
     if base and base_weight <= 0:
         raise ConfigError("distill.mix: guided needs a weight > 0, it is never dropped; or give no guided samples")
-    for kind, pool in (("mrpv", mrpv), ("lemma", lemma)):
+    for kind, pool in (("mrpv", mrpv), ("lemma", lemma), ("replay", replay)):
         weight = weights.get(kind, 0.0)
         wanted = round(base * weight / base_weight) if base else len(pool) * (weight > 0)
         out += _draw(pool, wanted, rng)

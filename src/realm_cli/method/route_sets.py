@@ -1,33 +1,47 @@
 """Which routes a prompt contrasts (method.md section 6): symmetric label counts, same-wrong pairs, diverse facts.
 
-n+ is drawn from a symmetric distribution, so that no constant verdict pays; a share `natural_frac` of the sets are
-plain uniform draws. A problem without positives gives all-negative sets only. Order is uniform; labels never show.
+    n+ of K = 4: .10 .25 .30 .25 .10      K = 3: .10 .40 .40 .10      K = 2: .15 .70 .15      other K: uniform
+Symmetric, so that no constant verdict pays; a share `natural_frac` of the sets are plain uniform draws. With two
+negatives or more, `same_wrong` of the sets hold two that share a wrong answer. Order is uniform; labels never show.
 Usage: `sets = build_sets(problem, scored, SetOptions(), random.Random(0))`.
+
+Deviations: (1) A set of one sign from a pool that could not have filled a set of the other sign is marked `natural`, so
+that its verdicts are not rewarded: problems that nobody solves would pay for "all wrong" otherwise. Problems that
+everybody solves get sets in natural draws only. (2) A tampered answer line never makes or breaks a set of one sign, for
+the same reason. (3) Negatives with as many steps as a shown positive are preferred, also in same-wrong pairs, so that
+length tells little. (4) The 35 % limit on first errors is a preference: it yields where the pool has nothing else, and
+natural draws ignore it. `realised` shows what came out.
 """
 
 from __future__ import annotations
 
 import random
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Literal
+from statistics import median
 
-from realm_cli.method.answers import answer_key, to_number
+from realm_cli.method.answers import answer_key, is_correct, numbers_in, to_number
+from realm_cli.method.scoring import plurality
 from realm_cli.records import Problem, RouteSet, ScoredRoute, ShownRoute
 
-POSITIVES: dict[int, tuple[float, ...]] = {
+POSITIVES: Mapping[int, tuple[float, ...]] = {
     2: (0.15, 0.70, 0.15),
     3: (0.10, 0.40, 0.40, 0.10),
     4: (0.10, 0.25, 0.30, 0.25, 0.10),
 }
-MAX_INDEX_SHARE = 0.35
+MAX_INDEX_SHARE, NEAR_MISS, OTHER_SOURCE = 0.35, 2 / 3, 0.1
+OPPOSITES = {"yes": "No", "no": "Yes", "true": "False", "false": "True", "pass": "Fail", "fail": "Pass"}
 
 
 @dataclass(frozen=True)
 class SetOptions:
-    """Defaults of section 6. `k_long_tokens`: K is 3 at most where the median route is longer."""
+    """Defaults of section 6.
+
+    k_long_tokens: K is 3 at most where the median route has more tokens. seed: of the order of the routes.
+    allow_single_sign: False leaves out every set that shows positives only or negatives only.
+    """
 
     k: int = 4
     sets_per_problem: int = 2
@@ -36,6 +50,23 @@ class SetOptions:
     hide_answers: float = 0.25
     tamper_final: float = 0.1
     k_long_tokens: int = 300
+    seed: int = 0
+    allow_single_sign: bool = True
+
+
+@dataclass(frozen=True)
+class _Pool:
+    """The routes of one problem that may be shown."""
+
+    problem: Problem
+    positives: list[ScoredRoute]
+    negatives: list[ScoredRoute]
+    facts: Mapping[str, frozenset[str]]
+    positions: Counter[int]
+
+    @property
+    def routes(self) -> list[ScoredRoute]:
+        return [*self.positives, *self.negatives]
 
 
 def build_sets(
@@ -45,91 +76,119 @@ def build_sets(
     rng: random.Random,
     position_counts: Counter[int] | None = None,
 ) -> list[RouteSet]:
-    """Sets of one problem; [] if fewer than 2 usable routes. `position_counts`: first errors shown so far, shared by
-    the caller over all problems, so that no constant "wrong @k" is right for more than 35 %."""
-    pool = [r for r in scored if not r.truncated and r.final_answer is not None and r.steps and not r.lucky]
-    positions = position_counts if position_counts is not None else Counter()
-    lengths = sorted(r.n_tokens for r in pool)
-    long = bool(lengths) and lengths[len(lengths) // 2] > options.k_long_tokens
-    k = min(options.k, 3 if long else options.k, len(pool))
-    if k < 2:
+    """Sets of one problem, ids `<problem>/set<j>`; [] if fewer than 2 routes can be shown.
+
+    Cut-off and lucky routes and those without steps or answer are left out. position_counts: first errors shown so
+    far; share one over all problems, so that no constant "wrong @k" is right for more than 35 % (updated in place).
+    The same rng state, options and routes give the same sets. Source: method.md section 6.
+    """
+    usable = [r for r in scored if not r.truncated and r.final_answer is not None and r.steps and not r.lucky]
+    pool = _Pool(
+        problem,
+        [route for route in usable if route.correct],
+        [route for route in usable if not route.correct],
+        {route.id: frozenset(fact for step in route.facts for fact in step) for route in usable},
+        position_counts if position_counts is not None else Counter(),
+    )
+    long = bool(usable) and median(route.n_tokens for route in usable) > options.k_long_tokens
+    k = min(options.k, 3 if long else options.k, len(usable))
+    one_sign = not pool.positives or not pool.negatives
+    if k < 2 or (one_sign and not options.allow_single_sign):
         return []
     sets = []
     for number in range(options.sets_per_problem):
         natural = rng.random() < options.natural_frac
-        chosen = rng.sample(pool, k) if natural else _balanced(pool, k, problem, options, rng, positions)
-        rng.shuffle(chosen)
+        if not pool.negatives and not natural:
+            continue
+        chosen = rng.sample(pool.routes, k) if natural else _balanced(pool, k, options, rng)
+        if not options.allow_single_sign and len({route.correct for route in chosen}) == 1:
+            chosen = _balanced(pool, k, options, rng)
+        order_seed = random.Random(f"{options.seed}/{problem.id}/{number}").getrandbits(31)
+        random.Random(order_seed).shuffle(chosen)
         hidden = rng.random() < options.hide_answers
-        shown = [_show(route, problem, pool, 0.0 if hidden else options.tamper_final, rng) for route in chosen]
-        positions.update(s.first_error for s in shown if s.first_error is not None)
-        kind: Literal["balanced", "natural"] = "natural" if natural else "balanced"
+        shown = _show(chosen, pool, 0.0 if hidden else options.tamper_final, rng)
+        pool.positions.update(s.first_error for s in shown if s.first_error is not None)
+        unpaired = len({route.correct for route in chosen}) == 1 and min(len(pool.positives), len(pool.negatives)) < k
         sets.append(
             RouteSet(
                 id=f"{problem.id}/set{number}",
                 problem_id=problem.id,
-                kind=kind,
+                kind="natural" if natural or unpaired else "balanced",
                 shown=shown,
                 answers_hidden=hidden,
-                order_seed=number,
+                order_seed=order_seed,
             )
         )
     return sets
 
 
-def _balanced(
-    pool: list[ScoredRoute],
-    k: int,
-    problem: Problem,
-    options: SetOptions,
-    rng: random.Random,
-    positions: Counter[int],
-) -> list[ScoredRoute]:
-    """n+ positives and k - n+ negatives; drawn again until the pool can give them."""
-    positives = [r for r in pool if r.correct]
-    negatives = [r for r in pool if not r.correct]
-    weights = POSITIVES.get(k) or tuple(1.0 for _ in range(k + 1))
-    possible = [n for n in range(k + 1) if n <= len(positives) and k - n <= len(negatives)]
+def _balanced(pool: _Pool, k: int, options: SetOptions, rng: random.Random) -> list[ScoredRoute]:
+    """n+ positives and k - n+ negatives. Weights over what the pool can give = drawing again until it can."""
+    weights = POSITIVES.get(k) or (1.0,) * (k + 1)
+    possible = [n for n in range(k + 1) if n <= len(pool.positives) and k - n <= len(pool.negatives)]
+    if not options.allow_single_sign:
+        possible = [n for n in possible if 0 < n < k]
     n_pos = rng.choices(possible, [weights[n] for n in possible])[0]
-    chosen = _diverse(positives, n_pos, [], rng)
-    lengths = {len(route.steps) for route in chosen}
+    middle = median(_length(route) for route in pool.routes)
+    chosen = _diverse(_of_even_length(pool.positives, middle, n_pos), n_pos, [], pool, rng)
+    steps = {len(route.steps) for route in chosen}
+    negatives = _of_even_length(pool.negatives, middle, k - n_pos)
     pair: list[ScoredRoute] = []
     if k - n_pos >= 2 and rng.random() < options.same_wrong:
-        pair = _same_wrong(negatives, problem, lengths, rng)
-    return chosen + _negatives(negatives, k - n_pos, pair, lengths, rng, positions)
+        pair = _same_wrong(negatives, steps, pool, rng) or _same_wrong(pool.negatives, steps, pool, rng)
+    return chosen + _negatives(negatives, k - n_pos, pair, steps, pool, rng)
+
+
+def _length(route: ScoredRoute) -> int:
+    return route.n_tokens or len(route.text)
+
+
+def _of_even_length(routes: list[ScoredRoute], middle: float, need: int) -> list[ScoredRoute]:
+    """The routes within a factor 2 of the median length, if there are enough."""
+    even = [route for route in routes if middle / 2 <= _length(route) <= middle * 2]
+    return even if len(even) >= need else routes
+
+
+def _overused(route: ScoredRoute, positions: Counter[int]) -> bool:
+    total = max(sum(positions.values()), 8)
+    return route.first_error is not None and positions[route.first_error] >= MAX_INDEX_SHARE * total
 
 
 def _same_wrong(
-    negatives: Sequence[ScoredRoute], problem: Problem, lengths: set[int], rng: random.Random
+    negatives: Sequence[ScoredRoute], steps: set[int], pool: _Pool, rng: random.Random
 ) -> list[ScoredRoute]:
-    groups: dict[str | None, list[ScoredRoute]] = defaultdict(list)
-    alike = [route for route in negatives if len(route.steps) in lengths] or negatives
-    for route in alike:
-        groups[answer_key(route.final_answer, problem)].append(route)
-    shared = [found for key, found in sorted(groups.items(), key=lambda item: str(item[0])) if len(found) > 1 and key]
-    return rng.sample(rng.choice(shared), 2) if shared else []
+    """Two negatives with one wrong answer and as many steps as a positive, if such are there; [] without a pair."""
+    groups: dict[str, list[ScoredRoute]] = defaultdict(list)
+    for route in negatives:
+        key = answer_key(route.final_answer, pool.problem)
+        if key is not None:
+            groups[key].append(route)
+    alike = [[route for route in groups[key] if len(route.steps) in steps] for key in sorted(groups)]
+    pairs = [group for group in alike if len(group) > 1] if any(alike) else [g for g in groups.values() if len(g) > 1]
+    fresh = [[route for route in group if not _overused(route, pool.positions)] for group in pairs]
+    pairs = [group for group in fresh if len(group) > 1] or pairs
+    return _diverse(rng.choice(pairs), 2, [], pool, rng) if pairs else []
 
 
 def _negatives(
     negatives: Sequence[ScoredRoute],
     n: int,
-    chosen: list[ScoredRoute],
-    lengths: set[int],
+    pair: list[ScoredRoute],
+    steps: set[int],
+    pool: _Pool,
     rng: random.Random,
-    positions: Counter[int],
 ) -> list[ScoredRoute]:
-    """As long as a positive where possible, so that length tells nothing; two thirds near misses; first errors at an
-    index that is over its share are passed over while others are left."""
-    chosen = list(chosen)
+    """`pair` and others, n in all: not at an overused step, as long as a positive, two thirds near misses."""
+    chosen = list(pair)
     while len(chosen) < n:
-        near = rng.random() < 2 / 3
-        left = [r for r in negatives if r not in chosen]
-        total = sum(positions.values())
-        fresh = [r for r in left if r.first_error is None or positions[r.first_error] < MAX_INDEX_SHARE * max(total, 8)]
-        usable = fresh or left
-        alike = [r for r in usable if len(r.steps) in lengths] or usable
-        kind = [r for r in alike if _near_miss(r) == near]
-        chosen += _diverse(kind or alike, 1, chosen, rng)
-    return chosen[:n]
+        taken = {route.id for route in chosen}
+        left = [route for route in negatives if route.id not in taken]
+        left = [route for route in left if not _overused(route, pool.positions)] or left
+        left = [route for route in left if len(route.steps) in steps] or left
+        near = rng.random() < NEAR_MISS
+        left = [route for route in left if _near_miss(route) == near] or left
+        chosen += _diverse(left, 1, chosen, pool, rng)
+    return chosen
 
 
 def _near_miss(route: ScoredRoute) -> bool:
@@ -138,67 +197,73 @@ def _near_miss(route: ScoredRoute) -> bool:
 
 
 def _diverse(
-    pool: Sequence[ScoredRoute], n: int, given: Sequence[ScoredRoute], rng: random.Random
+    routes: Sequence[ScoredRoute], n: int, given: Sequence[ScoredRoute], pool: _Pool, rng: random.Random
 ) -> list[ScoredRoute]:
     """Greedy max-min on 1 - Jaccard of facts, another source preferred; ties by chance."""
     chosen: list[ScoredRoute] = []
-    left = rng.sample(list(pool), len(pool))
+    left = rng.sample(list(routes), len(routes))
     while left and len(chosen) < n:
         others = [*given, *chosen]
-        best = max(left, key=lambda r: min((_distance(r, o) for o in others), default=0.0))
+        best = max(left, key=lambda r: min((_distance(r, o, pool) for o in others), default=0.0))
         chosen.append(best)
         left.remove(best)
     return chosen
 
 
-def _distance(a: ScoredRoute, b: ScoredRoute) -> float:
-    left = {fact for step in a.facts for fact in step}
-    right = {fact for step in b.facts for fact in step}
-    union = left | right
-    return 1 - (len(left & right) / len(union) if union else 1.0) + 0.1 * (a.source != b.source)
+def _distance(a: ScoredRoute, b: ScoredRoute, pool: _Pool) -> float:
+    left, right = pool.facts[a.id], pool.facts[b.id]
+    jaccard = len(left & right) / len(left | right) if left or right else 1.0
+    return 1 - jaccard + OTHER_SOURCE * (a.source != b.source)
 
 
-def _show(
-    route: ScoredRoute, problem: Problem, pool: Sequence[ScoredRoute], tamper: float, rng: random.Random
-) -> ShownRoute:
-    if route.correct and rng.random() < tamper:
-        wrong = _distractor(problem, pool, rng)
-        if wrong is not None:
-            return ShownRoute(
+def _show(chosen: Sequence[ScoredRoute], pool: _Pool, tamper: float, rng: random.Random) -> list[ShownRoute]:
+    """The routes as shown; in sets of both signs a positive's answer line may be replaced, but not the last one's."""
+    positives = sum(route.correct for route in chosen)
+    spare = positives - 1 if positives < len(chosen) else 0
+    shown = []
+    for route in chosen:
+        wrong = None
+        if route.correct and rng.random() < tamper and spare > 0:
+            wrong = _distractor(pool, rng)
+        spare -= wrong is not None
+        shown.append(
+            ShownRoute(
                 route_id=route.id,
                 steps=route.steps,
-                answer=wrong,
-                label=False,
-                first_error=len(route.steps),
-                tampered=True,
+                answer=wrong or route.final_answer,
+                label=route.correct and wrong is None,
+                first_error=len(route.steps) if wrong is not None else route.first_error,
+                tampered=wrong is not None,
             )
-    return ShownRoute(
-        route_id=route.id,
-        steps=route.steps,
-        answer=route.final_answer,
-        label=route.correct,
-        first_error=route.first_error,
-    )
+        )
+    return shown
 
 
-def _distractor(problem: Problem, pool: Sequence[ScoredRoute], rng: random.Random) -> str | None:
-    """Another answer: one that a negative gave, else another choice, else a number nearby."""
-    gold = answer_key(problem.answer, problem)
-    seen = sorted({r.final_answer for r in pool if r.final_answer and answer_key(r.final_answer, problem) != gold})
-    if seen:
-        return rng.choice(seen)
-    if problem.choices:
-        rest = [c for c in problem.choices if answer_key(c, problem) != gold]
-        return rng.choice(rest) if rest else None
-    number = to_number(problem.answer)
-    if number is None:
-        return None
-    moved = number + Fraction(rng.choice((-10, -2, -1, 1, 2, 10)))
-    return str(moved.numerator) if moved.denominator == 1 else str(float(moved))
+def _distractor(pool: _Pool, rng: random.Random) -> str | None:
+    """Another answer: one that a negative gave, else another choice or label, else a near number; None without one."""
+    problem = pool.problem
+    seen = {r.final_answer for r in pool.negatives if r.final_answer and answer_key(r.final_answer, problem)}
+    wrong = seen or set(problem.choices or ()) or {OPPOSITES.get(problem.answer.casefold().strip(" ."), "")}
+    if wrong == {""} and problem.answer_type in ("number", "expr"):
+        number = to_number(problem.answer)
+        moves = (-10, -2, -1, 1, 2, 10) if number is not None else ()
+        same_sign = [m for m in moves if number is not None and (number + m) * number > 0]
+        wrong = {_written(number + m, problem.answer) for m in same_sign or moves if number is not None}
+    fitting = sorted(answer for answer in wrong if answer and not is_correct(answer, problem))
+    return rng.choice(fitting) if fitting else None
+
+
+def _written(number: Fraction, like: str) -> str:
+    """With as many decimals as the gold answer; a fraction where that is one."""
+    if "/" in like:
+        return str(number)
+    found = numbers_in(like)
+    return f"{float(number):.{len(found[0].partition('.')[2]) if found else 0}f}"
 
 
 def realised(sets: Sequence[RouteSet]) -> dict[str, float]:
-    """What was drawn: n+ shares, plurality-wrong share, hidden, tampered, largest share of one first-error index."""
+    """What was drawn, as shares: n+ of each set, plurality wrong (over sets), natural, one sign, hidden, tampered (over
+    routes), and the largest share of one first-error index among the known ones. {} without sets."""
     if not sets:
         return {}
     total = len(sets)
@@ -207,14 +272,20 @@ def realised(sets: Sequence[RouteSet]) -> dict[str, float]:
         found[f"positives_{n}"] = count / total
     wrong = 0
     for route_set in sets:
-        votes = Counter(s.answer for s in route_set.shown)
-        top = max(votes, key=lambda a: votes[a])
-        wrong += not any(s.label and s.answer == top for s in route_set.shown)
+        keys = [_vote(shown.answer) for shown in route_set.shown]
+        top = plurality(keys)
+        wrong += not any(s.label for s, key in zip(route_set.shown, keys, strict=True) if key == top)
     errors = Counter(s.first_error for x in sets for s in x.shown if s.first_error is not None)
     return found | {
         "plurality_wrong": wrong / total,
         "natural": sum(x.kind == "natural" for x in sets) / total,
+        "one_sign": sum(len({s.label for s in x.shown}) == 1 for x in sets) / total,
         "hidden": sum(x.answers_hidden for x in sets) / total,
         "tampered": sum(s.tampered for x in sets for s in x.shown) / sum(len(x.shown) for x in sets),
         "first_error_max_share": max(errors.values()) / sum(errors.values()) if errors else 0.0,
     }
+
+
+def _vote(answer: str | None) -> str | None:
+    number = to_number(answer) if answer is not None else None
+    return str(number) if number is not None else answer and " ".join(answer.casefold().split())

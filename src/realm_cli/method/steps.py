@@ -18,19 +18,21 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
+from itertools import pairwise
 
 from realm_cli.errors import ConfigError
 from realm_cli.method.answers import as_fraction, numbers_in, stated_answer
 
 EXTRACTORS = ("auto", "number", "text")
-MAX_STEPS, MIN_WORDS, MAX_CHARS, MAX_STEP_CHARS = 12, 5, 40_000, 2_000
+MAX_STEPS, MIN_WORDS, MAX_CHARS, MAX_STEP_CHARS, MANY = 12, 5, 40_000, 2_000, 240
 _TAGS = re.compile(r"</?(?:think|answer|check)>|<\|[^|>]{1,40}\|>")
 _CALC = re.compile(r"<<[^<>]{0,200}>>")
 _NUMBERING = re.compile(
     r"^\s*(?:[-*•+]\s+)?(?:(?:step\s+\d{1,2}\b\s*[:.)–—-]?|\(?\d{1,2}\s*[.)](?!\d)|\d{1,2}:(?=\s))\s*)?", re.IGNORECASE
 )
 _ANSWER_LINE = re.compile(
-    r"^[\s*_#>]*(?:(?:so,? |therefore,? |thus,? )?(?:the )?(?:final )?answer(?:[\s*_]*[:=]|\s+is\b)|####\s*(?:[-+$€£\d.]|\w+\W*$))",
+    r"^[\s*_#>]*(?:(?:so,? |therefore,? |thus,? )?(?:the )?(?:final )?answer(?:[\s*_]*[:=]|\s+is\b)"
+    r"|####\s*(?:[-+$€£\d.]|\w+\W*$))",
     re.IGNORECASE,
 )
 _GREETING = re.compile(
@@ -45,7 +47,7 @@ _SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[A-Z\d])|\s+(?=Step \d)")
 _CLAUSE = re.compile(r";\s|,\s+(?=[A-Za-z])|(?<=[\d\w)])\.\s|\s+(?:and|so|then|because|since)\s+")
 _TERSE = re.compile(r"([a-z][a-z_]*) ?(?:[-+x*×/÷] ?)?-?[\d.,]+%?")
 _SUM_END = re.compile(r"[-+(]?[$€£]?[\d.(][\d\s.,()$€£%+*/×÷·x^-]*$")
-_RESULT = re.compile(r"\s*[-+]?\s*[$€£]?\s*[-+]?[\d.][\d,.]*(?:/\d+)?(?!\s*[-+*/×÷·^x]\s*[\d(])")
+_RESULT = re.compile(r"\s*[-+]?\s*[$€£]?\s*[-+]?[\d.][\d,.]*(?:/\d+)?(?![\d,]|\.\d|\s*[-+*/×÷·^x]\s*[\d(])")
 _PAIR = re.compile(r"([A-Za-z][\w' /-]{1,60}?)\s*(?::|\bis\b|\bare\b|=)\s*([\w$%.,' -]{1,60})")
 _DECISION = re.compile(r"(?:yes|no|true|false|met|not met|applies|does not apply)\b")
 
@@ -55,8 +57,6 @@ def parse_route(text: str) -> tuple[list[str], str | None]:
     a number at the end of a sentence is not taken for one. Source: method.md sections 4 and 5.1."""
     steps = []
     for line in _lines(_CALC.sub("", _body(text[:MAX_CHARS]))):
-        if _ANSWER_LINE.match(line):
-            continue
         plain = " ".join(_NUMBERING.sub("", line, count=1).split())
         if plain and not _GREETING.match(plain) and plain != "[cut]":
             steps.append(plain)
@@ -77,13 +77,13 @@ def _body(text: str) -> str:
 
 
 def _lines(body: str) -> list[str]:
-    """Lines without markup; a single paragraph is split at its inline numbers, at "Step k" or at sentences."""
-    lines = [_MARKUP.sub("", _BOX.sub(r"\1", line)).strip() for line in body.splitlines()]
-    lines = [line for line in lines if line]
-    prose = [line for line in lines if not _ANSWER_LINE.match(line)]
-    if len(prose) == 1:
-        lines = _inline_numbers(prose[0]) or _SENTENCE.split(prose[0])
-    return lines
+    """Lines without markup and answer lines; a single paragraph is split at inline numbers, "Step k" or sentences."""
+    lines = [line for line in body.splitlines() if not _ANSWER_LINE.match(line)]
+    lines = [_MARKUP.sub("", _BOX.sub(r"\1", line)).strip() for line in lines]
+    lines = [line for line in lines if line and not _ANSWER_LINE.match(line)]
+    if len(lines) == 1:
+        lines = _inline_numbers(lines[0]) or _SENTENCE.split(lines[0])
+    return [line for line in lines if not _ANSWER_LINE.match(line)]
 
 
 def _inline_numbers(line: str) -> list[str]:
@@ -109,6 +109,9 @@ def _merge(steps: list[str]) -> list[str]:
             pending = ""
     if pending:
         merged = [*merged[:-1], f"{merged[-1]} {pending}"] if merged else [pending]
+    if len(merged) > MANY:  # a list without end: equal shares first, since the search below is quadratic
+        share = -(-len(merged) // MANY)
+        merged = ["; ".join(merged[i : i + share]) for i in range(0, len(merged), share)]
     while len(merged) > MAX_STEPS:
         short = min(range(len(merged) - 1), key=lambda i: len(merged[i]) + len(merged[i + 1]))
         glue = " " if merged[short].endswith((".", ";", "!", "?", ":")) else "; "
@@ -120,23 +123,25 @@ def step_facts(steps: Sequence[str], question: str, extractor: str = "auto") -> 
     """New facts of each step, in order, without doubles (method.md section 5.2).
 
     extractor: `number` (equations, else the last number), `text` (pairs of words), or `auto`: equations, else
-    decisions (yes, no ...), else the last number if it is new, else pairs. Raises ConfigError for another one.
+    decisions (yes, no ...), else the last number if the question does not hold it, else pairs.
+    Raises ConfigError for another extractor.
     """
     if extractor not in EXTRACTORS:
         raise ConfigError(f"facts {extractor!r}: unknown extractor; choose one of {', '.join(EXTRACTORS)}")
     question = question[:MAX_CHARS]
-    known = {f"={n}" for n in _values(question)}
+    given = {f"={n}" for n in _values(question)}
     if extractor != "number":
-        known.update(_pairs(question))
+        given.update(_pairs(question))
+    known = set(given)
     found: list[list[str]] = []
     for step in steps:
-        new = [fact for fact in dict.fromkeys(_facts(step[:MAX_STEP_CHARS], known, extractor)) if fact not in known]
+        new = [fact for fact in dict.fromkeys(_facts(step[:MAX_STEP_CHARS], given, extractor)) if fact not in known]
         known.update(new)
         found.append(new)
     return found
 
 
-def _facts(step: str, known: set[str], extractor: str) -> list[str]:
+def _facts(step: str, given: set[str], extractor: str) -> list[str]:
     if extractor == "text":
         return _pairs(step)
     equations = list(_equations(step)) if "=" in step else []
@@ -149,7 +154,7 @@ def _facts(step: str, known: set[str], extractor: str) -> list[str]:
         decisions = [pair for pair in _pairs(step) if _DECISION.match(pair.rpartition(": ")[2])]
         if decisions:
             return decisions
-    return numbers if numbers and numbers[0] not in known else _pairs(step)
+    return numbers if numbers and numbers[0] not in given else _pairs(step)
 
 
 def _equations(step: str) -> Iterator[str]:
@@ -157,7 +162,7 @@ def _equations(step: str) -> Iterator[str]:
     for clause in _CLAUSE.split(step):
         parts = clause.split("=")
         role = ""
-        for index, (left, right) in enumerate(zip(parts, parts[1:], strict=False)):
+        for index, (left, right) in enumerate(pairwise(parts)):
             plain = " ".join(left.split()).casefold().lstrip("-•* ")
             terse = _TERSE.fullmatch(plain) if index == 0 else None
             if terse:
@@ -166,19 +171,19 @@ def _equations(step: str) -> Iterator[str]:
             elif (total := _SUM_END.search(left)) and (operation := _operation(total.group())):
                 yield f"op:{operation}"
             result = _RESULT.match(right)
-            value = as_fraction("".join(result.group().translate(_MONEY).split())) if result else None
+            value = as_fraction("".join(result.group().translate(_MONEY).split()).rstrip(".")) if result else None
             if value is not None:
                 yield f"{role}={value}"
 
 
 _MONEY = str.maketrans("", "", "$€£,")
-_SIGNS = str.maketrans({"×": "*", "·": "*", "x": "*", "÷": "/", "$": "", "€": "", "£": "", ",": "", "%": "", " ": ""})
+_SIGNS = str.maketrans({"×": "*", "·": "*", "÷": "/", "$": "", "€": "", "£": "", ",": "", "%": "", " ": ""})
 
 
 def _operation(text: str) -> str:
     """`24 + $1,000` as `1000+24`: one spelling for a plain sum or product; "" if there is no operator."""
-    plain = "".join(text.translate(_SIGNS).split()).strip(".")
-    if not re.search(r"[\d)][-+*/^]", plain):
+    plain = re.sub(r"(?<=[\d)])x(?=[\d(])", "*", "".join(text.translate(_SIGNS).split()).strip("."))
+    if not re.search(r"[\dx)][-+*/^]", plain):
         return ""
     for sign in "+*":
         if re.fullmatch(rf"[\d.]+(?:\{sign}[\d.]+)+", plain):

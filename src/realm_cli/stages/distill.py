@@ -49,6 +49,7 @@ class Extras:
     positives: Path | None = None
     sets: Path | None = None
     scored: Path | None = None
+    replay: Path | None = None
     problems: Mapping[str, Problem] = field(default_factory=dict)
 
 
@@ -246,7 +247,13 @@ def make_samples(
                 if found is not None:
                     lemma.append(found)
     rng = random.Random(f"{stage.recipe.seed}:mix")
-    return guidance.sample_mix(guided, positives, mrpv, lemma, weights=stage.recipe.distill.mix, rng=rng)
+    replay = [] if extras.replay is None else _replay(extras.replay)
+    return guidance.sample_mix(guided, positives, mrpv, lemma, replay, weights=stage.recipe.distill.mix, rng=rng)
+
+
+def _replay(path: Path) -> list[SFTSample]:
+    """Rows that keep what the student could do before, whatever kind they are called in their file."""
+    return [row.model_copy(update={"kind": "replay"}) for row in read_rows(path, SFTSample)]
 
 
 def _short(reason: str | None) -> str:
