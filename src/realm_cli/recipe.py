@@ -156,6 +156,7 @@ class TrainRlConfig(Block):
     group_size: int = Field(8, ge=2)
     groups_per_step: int = Field(8, ge=1)
     lr: float = Field(1e-5, gt=0)
+    lr_schedule: Literal["constant", "linear", "cosine"] = "constant"  # after the warm-up
     warmup_steps: int = Field(10, ge=0)
     lora: LoraSettings = LoraSettings()
     loss_type: str = "dr_grpo"

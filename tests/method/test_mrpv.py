@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import time
 from collections.abc import Sequence
 
 import pytest
@@ -46,15 +45,11 @@ def test_support_by_hand(counts, expected) -> None:
     assert fact_support(*counts) == pytest.approx(expected)
 
 
-@given(st.integers(0, 40), st.integers(0, 40))
+@given(st.integers(1, 40), st.integers(1, 40))
 def test_unseen_and_shared_facts_are_neutral(n_pos, n_neg) -> None:
+    bound = 0.0106 if min(n_pos, n_neg) >= 2 else 0.025  # the worst are 5 against 2 and 3 against 1
     for c_pos, c_neg in ((0, 0), (n_pos, n_neg)):
-        support = fact_support(c_pos, n_pos, c_neg, n_neg)[2]
-        bound = 0.02 if min(n_pos, n_neg) >= 2 else 0.25
-        assert abs(support) <= bound + (0.06 if n_pos + n_neg < 12 else 0.0)
-    if 3 <= n_pos <= 2 * n_neg and 3 <= n_neg <= 2 * n_pos and n_pos + n_neg >= 8:
-        assert abs(fact_support(0, n_pos, 0, n_neg)[2]) <= 0.02
-        assert abs(fact_support(n_pos, n_pos, n_neg, n_neg)[2]) <= 0.02
+        assert abs(fact_support(c_pos, n_pos, c_neg, n_neg)[2]) <= bound + 1e-9
 
 
 @given(st.integers(0, 9), st.integers(0, 9), st.integers(0, 9), st.integers(0, 9))
@@ -206,6 +201,17 @@ def test_first_errors_of_corrupted_chains_are_exact() -> None:
     assert exact / negatives >= 0.75
 
 
+def test_first_errors_of_chains_that_drop_a_step() -> None:
+    rng = random.Random(8)
+    for _ in range(100):
+        rules = chain(rng, 5)
+        dropped = [rng.randint(2, 6) for _ in range(4)]
+        wrong = [worked(60, [rule for i, rule in enumerate(rules, 2) if i != k]) for k in dropped]
+        rows = [row for row in score([worked(60, rules)] * 3, wrong) if not row.correct]
+        # the step that follows the gap is the first wrong one; without a step after it there is none to name
+        assert [row.first_error for row in rows] == [k if k < 6 else None for k in dropped]
+
+
 # ---- scores
 
 
@@ -229,19 +235,3 @@ def test_monte_carlo_values_confirm_or_veto() -> None:
     assert again[3].mc_value == [0.5, 0.0, 0.0]
     assert again[3].step_score[1] == pytest.approx((again[3].step_support[1] - 0.5) / 2)  # type: ignore[operator]
     assert again[0].step_score == again[0].step_support
-
-
-def test_five_thousand_routes_a_second() -> None:
-    rng = random.Random(0)
-    problems = []
-    for _ in range(100):
-        rules = chain(rng, 4)
-        pool = [worked(60, rules)] * 6 + [worked(60, rules, rng.randint(1, 5), 2) for _ in range(6)]
-        problems.append([route(n, steps, n < 6) for n, steps in enumerate(pool)])
-    best = 0.0
-    for _ in range(3):
-        start = time.process_time()
-        for rows in problems:
-            score_routes(rows, PROBLEM)
-        best = max(best, 1200 / (time.process_time() - start))
-    assert best > 1500  # about 8,000 on one idle core; a loaded machine is not a failure

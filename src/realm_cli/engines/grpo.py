@@ -115,7 +115,7 @@ def _arguments(job: RlJob, config: TrainRlConfig, loaded: LoadedModel, seed: int
         epsilon=config.epsilon,
         epsilon_high=config.epsilon_high,
         learning_rate=config.lr,
-        lr_scheduler_type="constant_with_warmup",
+        lr_scheduler_type="constant_with_warmup" if config.lr_schedule == "constant" else config.lr_schedule,
         warmup_steps=config.warmup_steps,
         weight_decay=0.0,
         adam_beta1=0.9,

@@ -11,7 +11,8 @@ no answer can hang the grader. Whatever is right has the gold answer's key.
 Usage: `is_correct(strict_answer(completion), problem)`. Source: method.md sections 4 and 8.
 
 Choices of ours: (1) `5 million` is no number (the word carries a factor), nor is `2 + 2` (not worked out).
-(2) An expression with integrals, sums, limits or towers of powers is right only if it is written like the gold answer.
+(2) An expression with integrals, sums, limits or towers of powers, with over four functions or unions, or of over 2,000
+terms when multiplied out, is right only if it is written like the gold answer.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ from realm_cli.method.parsing import parse_completion
 from realm_cli.records import Problem
 
 MAX_CHARS, MAX_DIGITS, TAIL = 1000, 60, 20_000
-MAX_EXPR, MAX_EXPONENT, MAX_EXPAND = 200, 10_000, 12  # characters; product of exponents; sum over bracketed bases
+MAX_EXPR, MAX_EXPONENT, MAX_EXPAND = 200, 10_000, 12  # characters; product of exponents; bracketed sums multiplied
+MAX_COSTLY, MAX_TERMS = 4, 2000  # functions and unions; terms when multiplied out
 TYPES = ("number", "expr", "choice", "label", "text")
 
 _LINE = re.compile(
@@ -38,25 +40,21 @@ _LINE = re.compile(
     r"(?:[ \t*_]*[:=]|[ \t]+is\b[ \t]*:?)[ \t*_]*(\S[^\n]*)$"
 )
 _HASHES = re.compile(r"(?m)^[ \t]*####[ \t]*([-+$€£]?[.\d][^\n]*)$|^[ \t]*####[ \t]*(\S[^\n]*)\s*\Z")
-_NUMBER = re.compile(
-    r"(?<![\w.])[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?(?:[eE][-+]?\d{1,3})?(?:/\d+)?(?!\w)",
-)
+_NUMBER = re.compile(r"(?<![\w.])[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?(?:[eE][-+]?\d{1,3})?(?:/\d+)?(?!\w|\.\d)")
 _SUM = re.compile(r"[\d)]\s*(?:[-+*/^×÷·]|x(?=\s*\d))\s*[\d(]")
 _FACTOR = re.compile(r"\b(?:hundred|thousand|million|billion|trillion|dozen)s?\b", re.IGNORECASE)
-_UNIT = re.compile(
-    r"(?<=\d)(?:kg|g|mg|km|cm|mm|m|lbs?|oz|ft|in|hrs?|h|mins?|min|s|sec|ml|l|kwh|°[cf]?)\b", re.IGNORECASE
-)
+_UNIT = re.compile(r"(?i)(?<=\d)(?:kg|g|mg|km|cm|mm|m|lbs?|oz|ft|in|hrs?|h|mins?|min|s|sec|ml|l|kwh|°[cf]?)\b")
 _CURRENCY = re.compile(
     r"(?:\b(?:US|USD|EUR|GBP|CHF|Rs\.?)\s*)?[$€£¥₹%]|\b(?:USD|EUR|GBP|CHF|Rs\.?)\s*(?=\d)", re.IGNORECASE
 )
 _FRAC = re.compile(r"\\[dt]?frac\s*\{(\d{1,60})\}\s*\{(\d{1,60})\}")
 _TEXT = re.compile(r"\\(?:text|textbf|mathrm|mathbf)\s*\{([^{}]*)\}")
-_LETTER = re.compile(
-    r"\W*(?:(?:the )?(?:final )?(?:correct )?(?:answer|option|choice)(?: is)?\W*)?([a-z])\W*", re.IGNORECASE
-)
+_LETTER = re.compile(r"(?i)\W*(?:(?:the )?(?:final )?(?:correct )?(?:answer|option|choice)(?: is)?\W*)?([a-z])\W*")
 _PREFIX = re.compile(r"^\s*\(?[A-Z][).:]\s+")
 _NOT = re.compile(r"\b(?:not|neither|nor|except)\b")
-_HEAVY = re.compile(r"\\(?:int|sum|prod|lim|binom|dbinom|tbinom)|\d{3,}\s*!|[)}\]]\s*!|!\s*!")
+_HEAVY = re.compile(rf"\\(?:int|sum|prod|lim|binom|dbinom|tbinom)|\d{{3,}}\s*!|[)}}\]]\s*!|!\s*!|\d{{{MAX_DIGITS},}}")
+_COSTLY = re.compile(r"sin|cos|tan|cot|sec|csc|log|ln|exp|\\cup|\\cap")
+_SUMS = re.compile(r"(?<!\^)[({][^(){}]*[-+][^(){}]*[)}](?!\s*\^)")  # brackets to be multiplied out
 
 
 def strict_answer(text: str) -> str | None:
@@ -279,11 +277,11 @@ def _same_expression(answer: str, gold: str) -> bool:
 
 
 def _bounded(text: str) -> bool:
-    """Small enough to be worked out: no towers of powers, no huge exponents, factorials, integrals or sums."""
-    if len(text) > MAX_EXPR or _HEAVY.search(text) or re.search(rf"\d{{{MAX_DIGITS},}}", text):
+    """Small enough to be worked out: no towers of powers, no huge exponents, factorials, nests, integrals or sums."""
+    if len(text) > MAX_EXPR or _HEAVY.search(text) or len(_COSTLY.findall(text)) > MAX_COSTLY:
         return False
     text = text.replace("\\left", "").replace("\\right", "").replace("**", "^")
-    size, symbolic = 1, 0
+    size, symbolic = 1, len(_SUMS.findall(text))
     for match in re.finditer(r"\^\s*", text):
         begin = match.end()
         if text[begin : begin + 1] in ("{", "("):
@@ -296,4 +294,6 @@ def _bounded(text: str) -> bool:
         numbers = [int(number) for number in re.findall(r"\d+", text[begin:end])]
         size *= max(1, math.prod(numbers))
         symbolic += sum(numbers) * (text[: match.start()].rstrip()[-1:] in tuple(")}]|"))
-    return size <= MAX_EXPONENT and (symbolic <= MAX_EXPAND or not re.search(r"[A-Za-z]", text))
+    names = len(set(re.findall(r"[A-Za-z](?:_\{?\w+)?", re.sub(r"\\[A-Za-z]+", " ", text))))
+    few = symbolic <= MAX_EXPAND and math.comb(names + symbolic, names) <= MAX_TERMS
+    return size <= MAX_EXPONENT and (few or not re.search("[A-Za-z]", text))
