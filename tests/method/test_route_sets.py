@@ -205,8 +205,8 @@ def test_sources_and_facts_are_mixed() -> None:
     other = route(9, ["base 50", "all five + 25 = 75"], "a")
     scored = score_routes([*(route(i, worked(), "a") for i in range(4)), other, route(20, worked(2, 2))], problem())
     fresh = [r.model_copy(update={"lucky": False}) for r in scored]
-    options = SetOptions(k=2, natural_frac=0.0, sets_per_problem=60)
-    two = [x for x in build_sets(problem(), fresh, options, random.Random(0)) if sum(labels(x)) == 2]
+    sets = build_sets(problem(), fresh, SetOptions(k=2, natural_frac=0.0, sets_per_problem=60), random.Random(0))
+    two = [x for x in sets if sum(labels(x)) == 2]
     assert two and all("p0/a/9" in {s.route_id for s in x.shown} for x in two)
 
 
@@ -223,8 +223,7 @@ def tampered(row: Problem, scored: Sequence[ScoredRoute]) -> list[ShownRoute]:
 
 
 def test_tampered_answer_lines() -> None:
-    found = tampered(problem(), pool())
-    assert found
+    assert (found := tampered(problem(), pool()))
     for shown in found:
         assert (shown.label, shown.first_error, shown.steps) == (False, 6, worked())
         assert shown.answer in {"77", "76", "73"}  # what a negative of this problem answered
