@@ -1,6 +1,6 @@
 """All five commands with SmolLM2-135M-Instruct on real data: LegalBench diversity and GSM8K.
 
-    python benchmarks/smollm2/run.py --data DIR                 # both sets; about an hour on two CPU cores
+    python benchmarks/smollm2/run.py --data DIR                 # both sets; about an hour on two cores on two CPU cores
     python benchmarks/smollm2/run.py --data DIR --set legalbench
     python benchmarks/smollm2/run.py --data DIR --quick         # a smoke run of minutes: its figures mean nothing
 
@@ -142,7 +142,10 @@ def collect(
         "constant_answer": constant_answers(problems),
         "problems": dict(Counter(f"{p['split']}/{p['group']}" for p in problems)),
         "minutes": {**minutes, "total": round(sum(minutes.values()), 2)},
-        "commands": [shlex.join(["realm", *arguments]).replace(f"{ROOT}/", "") for _, arguments in stages],
+        "commands": [
+            shlex.join(["realm", *arguments]).replace(str(work), f"runs/smollm2/{name}").replace(f"{ROOT}/", "")
+            for _, arguments in stages
+        ],
         "versions": {"python": platform.python_version(), **versions},
         "machine": {"system": platform.system(), "processor": platform.machine(), "cores": os.cpu_count()},
     }

@@ -223,7 +223,8 @@ def tampered(row: Problem, scored: Sequence[ScoredRoute]) -> list[ShownRoute]:
 
 
 def test_tampered_answer_lines() -> None:
-    assert (found := tampered(problem(), pool()))
+    found = tampered(problem(), pool())
+    assert found
     for shown in found:
         assert (shown.label, shown.first_error, shown.steps) == (False, 6, worked())
         assert shown.answer in {"77", "76", "73"}  # what a negative of this problem answered
