@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -12,6 +13,7 @@ import pytest
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
+from realm_cli.cli.app import main
 from realm_cli.engines.loading import load_model
 from realm_cli.engines.openai_client import OpenAIGenerator
 from realm_cli.engines.sampler import LocalGenerator
@@ -242,3 +244,28 @@ def _json(body: dict[str, Any]) -> Response:
     import json
 
     return Response(json.dumps(body), 200, mimetype="application/json")
+
+
+def test_a_real_server_as_teacher(smollm2_server: tuple[str, str], tmp_path: Path) -> None:
+    """`realm distill --teacher openai:...`: the teacher's texts are kept, and every one gets a verdict."""
+    questions = {"cap": ("What is the capital of France? One word.", "Paris"), "sum": ("What is 1 + 1?", "2")}
+    lines = [
+        json.dumps({"id": key, "question": question, "answer": answer, "answer_type": "text", "split": "train"})
+        for key, (question, answer) in questions.items()
+    ]
+    (tmp_path / "problems.jsonl").write_text("\n".join(lines) + "\n")
+    (tmp_path / "rules.md").write_text("A sum is what both numbers make together. Paris is the capital of France.\n")
+    settings = ("distill.n=2", "distill.max_tokens=48", "distill.min_steps=1", "distill.temperature=0")
+    run = tmp_path / "run"
+    code = main(
+        ["distill", "--run", str(run), "--problems", str(tmp_path / "problems.jsonl"), "--data-only"]
+        + ["--rules", str(tmp_path / "rules.md"), "--teacher", f"openai:{smollm2_server[0]}#{smollm2_server[1]}"]
+        + [part for setting in settings for part in ("--set", setting)]
+    )
+    raw = [json.loads(line) for line in (run / "distill" / "teacher.jsonl").read_text().splitlines()]
+    judged = [json.loads(line) for line in (run / "distill" / "guided.jsonl").read_text().splitlines()]
+    assert sum(not row["label_given"] for row in raw) == 4
+    assert all(row["text"] and row["rules_shown"] and row["teacher"].startswith("openai:127.0.0.1") for row in raw)
+    assert {row["id"] for row in judged} == {row["id"] for row in raw}
+    assert all(row["kept"] or row["drop_reason"] for row in judged)
+    assert code == (0 if any(row["kept"] for row in judged) else 1)
