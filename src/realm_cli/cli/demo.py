@@ -43,7 +43,7 @@ def demo(
     started = time.monotonic()
     common: dict[str, Any] = {"recipe": recipe, "run": run, "set_": set_, "resume": not force, "force": force}
     stages: tuple[tuple[str, Callable[[], None]], ...] = (
-        ("1/5 rollout: routes of the student and of three noisy solvers", lambda: rollout(**common)),
+        ("1/5 rollout: routes of four noisy solvers, which stand in for external models", lambda: rollout(**common)),
         ("2/5 verify: score the routes step by step, build contrastive sets", lambda: verify(**common)),
         ("3/5 distill: the oracle sees the rules, the student learns without them", lambda: distill(**common)),
         (
