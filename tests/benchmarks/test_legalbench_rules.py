@@ -135,7 +135,7 @@ def test_prepared_sets_are_disjoint_and_balanced(data_dir: Path, tmp_path: Path)
     folder = tmp_path / "legalbench"
     problems = [Problem.model_validate(row) for row in prepare.read_jsonl(folder / "problems.jsonl")]
     train = {p.id for p in problems if p.split == "train"}
-    assert sum(p.answer == "Yes" for p in problems if p.id in train) * 2 == len(train) >= 400
+    assert sum(p.answer == "Yes" for p in problems if p.id in train) * 2 == len(train) == 3 * prepare.Sizes().lb_train
     assert {p.group for p in problems if p.split != "test"} == {"variant1", "variant2", "variant3"}
     assert sum(p.group == "variant4" for p in problems) == 300
     assert len({p.question for p in problems}) == len(problems)
@@ -193,7 +193,9 @@ def test_gsm8k_sets(data_dir: Path, tmp_path: Path) -> None:
     folder = tmp_path / "gsm8k"
     problems = {row["id"]: Problem.model_validate(row) for row in prepare.read_jsonl(folder / "problems.jsonl")}
     train = {key for key, p in problems.items() if p.split == "train"}
-    assert sum(p.split == "test" for p in problems.values()) == 100 and len(train) == 300
+    sizes = prepare.Sizes()
+    assert sum(p.split == "test" for p in problems.values()) == sizes.gsm_test
+    assert len(train) == sizes.gsm_train
     for row in prepare.read_jsonl(folder / "teacher.jsonl"):
         assert row["problem_id"] in train
         assert "<<" not in row["text"] and "####" not in row["text"]
