@@ -93,7 +93,7 @@ def test_frozen() -> None:
         "integer (got 'many')",
         "train_rl: {steps: 5, eaai_steps: 6}": "train_rl: eaai_steps 6 exceeds steps 5; the fade would never end",
         "train_rl: {group_size: 1}": "train_rl.group_size: input should be greater than or equal to 2 (got 1)",
-        "train_rl: {micro_batch: 7}": "train_rl: micro_batch 7 must divide groups_per_step * group_size = 64",
+        "train_rl: {micro_batch: 7}": "train_rl.micro_batch: unknown key; did you mean micro_tokens?",
         "train_rl: {schedule: quadratic}": "train_rl.schedule: input should be 'asymptotic', 'linear', 'cosine', "
         "'step', 'abrupt', 'none' or 'zero' (got 'quadratic')",
         "eval: {modes: [bare, both]}": "eval.modes.1: input should be 'bare', 'routed' or 'routed_hidden' (got 'both')",

@@ -168,7 +168,7 @@ class TrainRlConfig(Block):
     temperature: float = Field(1.0, gt=0)
     max_tokens: int = Field(768, ge=1)
     cache_tokens: int = Field(128, ge=0)
-    micro_batch: int = Field(8, ge=1)  # completions per forward; must divide groups_per_step * group_size
+    micro_tokens: int = Field(4096, ge=1)  # tokens in one forward and backward pass; fewer = less memory
     eval_every: int = Field(25, ge=1)
     dev_limit: int = Field(200, ge=1)
     bucket_weights: dict[str, float] | None = None  # sampling weight per difficulty bucket; None = uniform
@@ -186,9 +186,6 @@ class TrainRlConfig(Block):
     def _consistent(self) -> TrainRlConfig:
         if self.eaai_steps is not None and self.eaai_steps > self.steps:
             raise ValueError(f"eaai_steps {self.eaai_steps} exceeds steps {self.steps}; the fade would never end")
-        total = self.groups_per_step * self.group_size
-        if total % self.micro_batch:
-            raise ValueError(f"micro_batch {self.micro_batch} must divide groups_per_step * group_size = {total}")
         return self
 
 
@@ -206,11 +203,15 @@ class EvalConfig(Block):
 
 
 class EngineConfig(Block):
-    """How models run. `batch_rows`: completions decoded together; threads 0 = the library's default."""
+    """How models run, and how many processes check answers."""
 
-    batch_rows: int = Field(64, ge=1)
-    threads: int = Field(0, ge=0)
+    shared_prefix: Literal["auto", "off"] = "auto"  # compute a prompt once for all its completions; off: once for each
+    batch_rows: int = Field(64, ge=1)  # completions decoded together, at most
+    kv_gib: float = Field(4.0, gt=0)  # memory for keys and values while sampling; fewer rows where it does not suffice
+    threads: int = Field(0, ge=0)  # 0 = the library's default
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    workers: int = Field(0, ge=0)  # processes of `realm verify`; 0 = one per core
+    verify_timeout: float = Field(5.0, gt=0)  # seconds for one symbolic comparison of answers
 
 
 class Recipe(Block):

@@ -120,7 +120,7 @@ CASES = {
     "T < N": Case([*PLAN, "--steps", "5", "--eaai-steps", "9"], ("eaai_steps 9 exceeds steps 5",)),
     "steps 0": Case([*PLAN, "--steps", "0"], ("train_rl.steps", "(got 0)")),
     "G < 2": Case([*PLAN, "--set", "train_rl.group_size=1"], ("train_rl.group_size", "(got 1)")),
-    "micro_batch": Case([*PLAN, "--set", "train_rl.micro_batch=5"], ("micro_batch 5 must divide", "64")),
+    "micro_tokens": Case([*PLAN, "--set", "train_rl.micro_tokens=0"], ("train_rl.micro_tokens",)),
     "unknown schedule": Case([*PLAN, "--schedule", "quadratic"], ("train_rl.schedule", "'quadratic'", "'cosine'")),
     "unknown mode": Case(["eval", "--run", "r", "--mode", "both"], ("eval.modes", "'both'", "'routed_hidden'")),
     "unknown eval split": Case(["eval", "--run", "r", "--split", "train"], ("eval.split", "'train'")),

@@ -18,7 +18,7 @@ from realm_cli.engines.grpo import RouteGrpoTrainer, _Trainer
 from realm_cli.engines.loading import encode_completion, encode_prompt
 from realm_cli.errors import EngineError
 from realm_cli.protocols import Completion, GenRequest, RlJob, SamplingParams, Scored
-from realm_cli.recipe import BridgeConfig, TrainRlConfig
+from realm_cli.recipe import BridgeConfig, EngineConfig, TrainRlConfig
 from realm_cli.records import PlanRow
 
 G = 4
@@ -32,7 +32,7 @@ def _config(**given: Any) -> TrainRlConfig:
         "lr": 1e-2,
         "warmup_steps": 0,
         "max_tokens": 24,
-        "micro_batch": 3,
+        "micro_tokens": 40,
         "save_every": 100,
         "bridge": BridgeConfig(beta=0.0),
     }
@@ -52,7 +52,7 @@ def _train(tmp_path: Path, loaded: Any, config: TrainRlConfig, **given: Any) -> 
     plan = given.pop("plan", None) or toy_plan(config.steps, config.groups_per_step)
     sinks = {"on_metrics": log.append, **given}
     job = toy_job(tmp_path, plan, config.steps, config.groups_per_step, config.group_size, **sinks)
-    RouteGrpoTrainer(loaded, config, 0, 64).train(job)
+    RouteGrpoTrainer(loaded, config, 0, EngineConfig()).train(job)
     return log
 
 
@@ -69,7 +69,7 @@ class _OneStep:
         self.loaded = type(base)(**{**vars(base), "model": self.model})
         plan = toy_plan(1, config.groups_per_step, lambda step, slot: routed)
         job = toy_job(tmp_path, plan, 1, config.groups_per_step, config.group_size, score=score)
-        self.trainer = _Trainer(job, self.loaded, config, 0, 64)
+        self.trainer = _Trainer(job, self.loaded, config, 0, EngineConfig())
         rows = [{"prompt": row.id, "row": i} for i, row in enumerate(plan) for _ in range(config.group_size)]
         self.loss = float(self.trainer.training_step(self.model, rows))
         self.grads = self._take_grads()
@@ -204,7 +204,7 @@ def test_an_unknown_loss_is_an_error() -> None:
 
 
 def test_rewarded_first_token_becomes_likely(tmp_path: Path) -> None:
-    config = _config(steps=30, groups_per_step=4, group_size=8, max_tokens=12, micro_batch=32, lr=4e-3)
+    config = _config(steps=30, groups_per_step=4, group_size=8, max_tokens=12, micro_tokens=4096, lr=4e-3)
     loaded = _small()
     log = _train(tmp_path, loaded, config, score=toy_score(lambda text: float(text.startswith("a"))))
     rewards = [row["reward"] for row in log[1:]]

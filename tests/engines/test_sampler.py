@@ -12,8 +12,10 @@ import torch
 from peft import LoraConfig, get_peft_model
 from scipy.stats import chisquare
 
+from realm_cli.engines.drawing import choose
 from realm_cli.engines.loading import LoadedModel, encode_completion, encode_prompt, end_ids, load_model
-from realm_cli.engines.sampler import LocalGenerator, choose
+from realm_cli.engines.sampler import LocalGenerator
+from realm_cli.engines.self_check import shares_prefix
 from realm_cli.errors import EngineError
 from realm_cli.protocols import Completion, GenRequest, SamplingParams
 
@@ -201,6 +203,7 @@ def test_the_models_length_is_the_end(make_loaded: Make) -> None:
 
 def test_results_come_as_chunks_finish(make_loaded: Make) -> None:
     generator = LocalGenerator(make_loaded(), 4)
+    assert shares_prefix(generator.loaded.model, "auto")
     forwards = []
     generator.loaded.model.register_forward_hook(lambda *_: forwards.append(1))
     results = generator.generate(ask(*QUESTIONS, n=2), SamplingParams(3, 0.0))
@@ -211,12 +214,14 @@ def test_results_come_as_chunks_finish(make_loaded: Make) -> None:
 
 def test_equal_prompts_are_computed_once(make_loaded: Make) -> None:
     loaded = make_loaded()
+    assert shares_prefix(loaded.model, "auto")
     widths = []
     loaded.model.register_forward_pre_hook(
         lambda module, args, kwargs: widths.append(tuple(kwargs["input_ids"].shape)), with_kwargs=True
     )
     run(loaded, [*ask("hi", n=6), *ask("hi", n=2)], SamplingParams(2, 1.0))
-    assert widths[0][0] == 1 and widths[1] == (8, 1)
+    prompt = len(encode_prompt(loaded.tokenizer, [{"role": "user", "content": "hi"}]))
+    assert widths == [(1, prompt), (8, 1)]
 
 
 def test_nll_by_hand(make_loaded: Make) -> None:
@@ -282,3 +287,48 @@ def test_names_and_empty_work(make_loaded: Make) -> None:
     assert LocalGenerator(make_loaded(), name="policy").name == "policy"
     assert list(generator.generate([], SamplingParams())) == []
     assert list(generator.generate(ask("hi", n=0), SamplingParams())) == [(0, [])]
+
+
+@pytest.mark.parametrize("shared", ["auto", "off"])
+def test_waiting_rows_take_the_place_of_finished_ones(make_loaded: Make, shared: str) -> None:
+    """Rows of many lengths through a batch of 5: the same tokens as alone, in fewer forwards where rows may join."""
+    loaded = make_loaded(seed=3)
+    requests, params = ask(*QUESTIONS, n=6), SamplingParams(60, 1.0, seed=4)
+    alone = [run(loaded, [request], params, rows=1) for request in requests]
+    generator = LocalGenerator(loaded, 5, shared=shared)
+    steps: list[int] = []
+    loaded.model.register_forward_pre_hook(
+        lambda module, args, kwargs: steps.append(kwargs["input_ids"].shape[1]), with_kwargs=True
+    )
+    got = dict(generator.generate(requests, params))
+    assert [[c.token_ids for c in got[i]] for i in range(5)] == [[c.token_ids for c in one] for one in alone]
+    tokens = sum(c.n_tokens for one in alone for c in one)
+    assert len({c.n_tokens for one in alone for c in one}) > 5
+    decoding = sum(1 for width in steps if width == 1)
+    assert decoding < (0.4 if shared == "auto" else 0.7) * tokens
+
+
+def test_shared_and_plain_decoding_agree(make_loaded: Make) -> None:
+    for architecture in ("llama", "qwen2", "qwen3", "gemma3_text"):
+        loaded = make_loaded(architecture, seed=2)
+        requests, params = ask(*QUESTIONS, n=3), SamplingParams(24, 1.0, seed=9)
+        one = dict(LocalGenerator(loaded, shared="auto").generate(requests, params))
+        two = dict(LocalGenerator(loaded, shared="off").generate(requests, params))
+        assert [[c.token_ids for c in one[i]] for i in range(5)] == [[c.token_ids for c in two[i]] for i in range(5)]
+
+
+def test_memory_bounds_the_batch(make_loaded: Make) -> None:
+    """A token's keys and values: 2 * 2 layers * 2 heads * 8 * 4 bytes = 256; room for 100 tokens is one row of 64."""
+    loaded = make_loaded()
+    small = LocalGenerator(loaded, 64, kv_gib=100 * 256 / 2**30)
+    assert small.kv_tokens() == 100
+    rows: list[int] = []
+    loaded.model.register_forward_pre_hook(
+        lambda module, args, kwargs: rows.append(kwargs["input_ids"].shape[0]), with_kwargs=True
+    )
+    params = SamplingParams(64, 1.0, seed=1)
+    got = dict(small.generate(ask("hi", "a"), params))
+    assert max(rows) == 1
+    wide = dict(LocalGenerator(loaded).generate(ask("hi", "a"), params))
+    assert max(rows) == 2
+    assert [c.token_ids for c in got[0]] == [c.token_ids for c in wide[0]]

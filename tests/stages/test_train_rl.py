@@ -68,7 +68,7 @@ def opened(folder: Path, *, resume: bool = False, **config: Any) -> Stage:
     bridge = {"drop_copied": False, **config.pop("bridge", {})}
     blocks = {
         "steps": 4, "eaai_steps": 2, "schedule": "abrupt", "p_max": 1.0, "group_size": 2, "groups_per_step": 2,
-        "micro_batch": 4, "eval_every": 2, "reward": reward, "bridge": bridge, **config,
+        "eval_every": 2, "reward": reward, "bridge": bridge, **config,
     }  # fmt: skip
     return stage_in(folder, "train_rl", resume=resume, train_rl=blocks)
 

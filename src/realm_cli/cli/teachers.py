@@ -28,7 +28,7 @@ def replay_file(recipe: Recipe) -> Path | None:
 
 def make_guide(recipe: Recipe, rules: str, notes: str, *, data_only: bool) -> tuple[Guide, SftTrainer | None]:
     """The teacher and, unless only data are wanted, the student's trainer. Raises ConfigError, EngineError."""
-    from realm_cli.engines.build import build_generator, load_student
+    from realm_cli.engines.build import build_generator, load_student, local_generator
     from realm_cli.stages.distill import Guide
 
     config = recipe.distill
@@ -45,11 +45,10 @@ def make_guide(recipe: Recipe, rules: str, notes: str, *, data_only: bool) -> tu
         return Guide(
             teacher, rules, notes, check, count_tokens=lambda t: len(t.split()), tries=tries, retry=retry
         ), None
-    from realm_cli.engines.sampler import LocalGenerator
     from realm_cli.engines.sft import LoraSftTrainer
 
     loaded = load_student(recipe)
-    scorer = LocalGenerator(loaded, batch_rows=recipe.engine.batch_rows)
+    scorer = local_generator(loaded, recipe)
 
     def count_tokens(text: str) -> int:
         return len(loaded.tokenizer(text, add_special_tokens=False).input_ids)

@@ -79,7 +79,7 @@ def train_rl(
     from realm_cli.engines.grpo import RouteGrpoTrainer
 
     loaded = load_student(context.recipe, adapter=start, trainable=True)
-    trainer = RouteGrpoTrainer(loaded, context.recipe.train_rl, context.recipe.seed, context.recipe.engine.batch_rows)
+    trainer = RouteGrpoTrainer(loaded, context.recipe.train_rl, context.recipe.seed, context.recipe.engine)
     summary = run_train_rl(stage, inputs, plan, trainer, progress=progress, resume=resume)
     stage.finish()
     keep_recipe(context, problems)

@@ -6,7 +6,7 @@ s_j is the own-solution part of routed rollout j with its end-of-turn token, w_j
 normaliser of the group's policy loss (dr_grpo: rows of the step x maximal completion length). Probabilities are those
 of the model at temperature 1.
 
-Usage: `bridge_loss(model, tokenizer, bridge_rows(tokenizer, groups, job.bare_messages), norm, beta).backward()`
+Usage: `rows = bridge_rows(tokenizer, groups, job.bare_messages)`; `bridge_loss(model, packs, ...)`
 
 Deviation 1: no importance ratio pi_bare/pi_routed (an option of the section).
 """
@@ -18,8 +18,9 @@ from typing import Any
 
 import torch
 
-from realm_cli.engines.batches import TokenRow, packs_of, pad_id_of, pair_cost_of, row_logprobs
+from realm_cli.engines.batches import Pack, TokenRow
 from realm_cli.engines.loading import encode_completion, encode_prompt
+from realm_cli.engines.logprobs import row_logprobs
 from realm_cli.protocols import Scored
 from realm_cli.records import Message, PlanRow
 
@@ -45,22 +46,12 @@ def bridge_rows(
 
 
 def bridge_loss(
-    model: Any,
-    tokenizer: Any,
-    rows: Sequence[TokenRow],
-    norm: float,
-    beta: float,
-    *,
-    fused: bool = False,
-    pair_cost: float | None = None,
+    model: Any, packs: Sequence[Pack], pad_id: int, norm: float, beta: float, *, shared: bool
 ) -> torch.Tensor:
-    """L_bridge of these rows, a scalar with graph; sums over calls with parts of the rows. No rows: 0 without graph.
-
-    `fused`: through the head that TRL patched in, which must have temperature 1. `pair_cost`: None = the model's.
-    """
-    if not rows:
+    """L_bridge of the rows in `packs`, a scalar with graph; sums over calls with parts of the rows. None: 0."""
+    if not packs:
         return torch.zeros((), device=next(model.parameters()).device)
-    packs = packs_of(rows, len(rows), pair_cost_of(model) if pair_cost is None else pair_cost)
-    logp, _ = row_logprobs(model, packs, pad_id_of(tokenizer), fused=fused)
+    logp, _ = row_logprobs(model, packs, pad_id, shared=shared)
+    rows = [row for pack in packs for row in pack]
     weights = torch.tensor([row.weight for row in rows], device=logp.device, dtype=logp.dtype)
     return -beta / norm * (logp.sum(-1) * weights).sum()

@@ -22,6 +22,7 @@ from realm_cli.recipe import Recipe
 
 if TYPE_CHECKING:
     from realm_cli.engines.loading import LoadedModel
+    from realm_cli.engines.sampler import LocalGenerator
 
 FORMS = "student, MODEL, hf:MODEL, MODEL+ADAPTER_DIR, adapter:DIR, openai:URL#MODEL, oracle, solver:NAME, jsonl:FILE"
 _KINDS = ("student", "oracle", "solver", "openai", "jsonl", "hf", "adapter", "tiny-student", "smollm2-135m")
@@ -63,7 +64,6 @@ def load_student(recipe: Recipe, *, adapter: Path | None = None, trainable: bool
 def _local(spec: str, recipe: Recipe, adapter: Path | None) -> Generator:
     name, adapter = _split(spec, recipe, adapter)
     from realm_cli.engines.loading import resolve_model
-    from realm_cli.engines.sampler import LocalGenerator
 
     try:
         resolve_model(name)
@@ -73,7 +73,15 @@ def _local(spec: str, recipe: Recipe, adapter: Path | None) -> Generator:
             hint = f"did you mean {near[0]}? " if near else ""
             raise ConfigError(f"model {spec}: unknown; {hint}The forms are {FORMS}") from None
         raise error from None
-    return LocalGenerator(_load(name, recipe, adapter, False), batch_rows=recipe.engine.batch_rows)
+    return local_generator(_load(name, recipe, adapter, False), recipe)
+
+
+def local_generator(loaded: LoadedModel, recipe: Recipe) -> LocalGenerator:
+    """A sampler over a loaded model, as the recipe's engine block wants it."""
+    from realm_cli.engines.sampler import LocalGenerator
+
+    engine = recipe.engine
+    return LocalGenerator(loaded, engine.batch_rows, shared=engine.shared_prefix, kv_gib=engine.kv_gib)
 
 
 def _split(spec: str, recipe: Recipe, adapter: Path | None) -> tuple[str, Path | None]:
@@ -99,8 +107,9 @@ def _split(spec: str, recipe: Recipe, adapter: Path | None) -> tuple[str, Path |
 
 
 def _load(name: str, recipe: Recipe, adapter: Path | None, trainable: bool) -> LoadedModel:
-    from realm_cli.engines.loading import load_model, set_seed, threads
+    from realm_cli.engines.loading import keep_freed_memory, load_model, set_seed, threads
 
+    keep_freed_memory()
     threads(recipe.engine.threads)
     set_seed(recipe.seed)
     student = recipe.student

@@ -3,13 +3,13 @@
 One step: the plan's rows of this step -> G completions each from the live policy -> `job.score` -> advantages ->
 TRL's clipped loss on the sampled tokens + the bridge -> one AdamW update. TRL gives the loss, the Trainer the loop.
 
-Usage: `RouteGrpoTrainer(loaded, recipe.train_rl, seed, batch_rows).train(job)`
+Usage: `RouteGrpoTrainer(loaded, recipe.train_rl, recipe.seed, recipe.engine).train(job)`
 
-Notes. (1) A step is one TRL batch (no gradient accumulation by the Trainer); micro-batches are cut in here, by
-length. (2) Rows with advantage 0 have no gradient and are left out of the forward pass; each micro-batch loss is
-rescaled, so the sum equals the loss with them. With a KL weight they stay in. (3) Truncated completions are masked.
-(4) The KL reference is the policy at the start of this stage. (5) Every row's completion is trained on as sampled:
-token ids, never re-tokenised text.
+Notes. (1) A step is one TRL batch (no gradient accumulation by the Trainer); micro-batches are cut in here, by tokens,
+and a group's prompt is computed once for all its completions (engines/logprobs.py). (2) Rows with advantage 0 have no
+gradient and are left out of the forward pass; each micro-batch loss is rescaled, so the sum equals the loss with them.
+With a KL weight they stay in. (3) Truncated completions are masked. (4) The KL reference is the policy at the start of
+this stage. (5) Every row's completion is trained on as sampled: token ids, never re-tokenised text.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from trl import GRPOConfig
 from trl import GRPOTrainer as TrlTrainer
 from trl.trainer.utils import use_adapter
 
-from realm_cli.engines.batches import Pack, TokenRow, micro_batches, pad_id_of, pad_rows, pair_cost_of, row_logprobs
+from realm_cli.engines.batches import Pack, TokenRow, micro_batches, pad_id_of, pad_rows
 from realm_cli.engines.bridge_loss import bridge_loss, bridge_rows
 from realm_cli.engines.callbacks import (
     AtomicCheckpoints,
@@ -43,10 +43,12 @@ from realm_cli.engines.callbacks import (
     save_adapter,
 )
 from realm_cli.engines.loading import LoadedModel, encode_prompt, end_ids
+from realm_cli.engines.logprobs import row_logprobs
 from realm_cli.engines.sampler import LocalGenerator
+from realm_cli.engines.self_check import shares_prefix
 from realm_cli.errors import EngineError
 from realm_cli.protocols import Completion, GenRequest, RlJob, SamplingParams, Scored, TrainResult
-from realm_cli.recipe import TrainRlConfig
+from realm_cli.recipe import EngineConfig, TrainRlConfig
 from realm_cli.records import PlanRow
 
 Group = tuple[PlanRow, list[Completion], list[Scored]]
@@ -61,11 +63,11 @@ class RouteGrpoTrainer:
     A raw base gets a new adapter (ReaLM-Zero); a model with an adapter continues that adapter (ReaLM-R1).
     """
 
-    def __init__(self, loaded: LoadedModel, config: TrainRlConfig, seed: int, batch_rows: int) -> None:
+    def __init__(self, loaded: LoadedModel, config: TrainRlConfig, seed: int, engine: EngineConfig) -> None:
         if config.loss_type not in ROW_NORMED + TOKEN_NORMED:
             known = ", ".join(ROW_NORMED + TOKEN_NORMED)
             raise EngineError(f"train_rl.loss_type: {config.loss_type} is not supported; use one of {known}")
-        self.loaded, self.config, self.seed, self.batch_rows = loaded, config, seed, batch_rows
+        self.loaded, self.config, self.seed, self.engine = loaded, config, seed, engine
 
     def train(self, job: RlJob) -> TrainResult:
         """Run the plan. `job.out_dir` holds the adapter with the best `dev_bare` (ties: the later one),
@@ -77,7 +79,7 @@ class RouteGrpoTrainer:
         with quiet():
             model = attach_lora(self.loaded, self.config.lora, self.seed, checkpointing=self.config.grad_checkpointing)
             live = dataclasses.replace(self.loaded, model=model)
-            trainer = _Trainer(job, live, self.config, self.seed, self.batch_rows)
+            trainer = _Trainer(job, live, self.config, self.seed, self.engine)
             start = newest_checkpoint(trainer.root) if job.resume else None
             if start is not None:
                 trainer.best = json.loads((start / BEST_FILE).read_text(encoding="utf-8"))
@@ -143,7 +145,7 @@ def _scored_by_job(**kwargs: Any) -> list[float]:
 class _Trainer(AtomicCheckpoints, TrlTrainer):
     """TRL's GRPOTrainer with our sampling, scoring, micro-batches and bridge in `training_step`."""
 
-    def __init__(self, job: RlJob, loaded: LoadedModel, config: TrainRlConfig, seed: int, batch_rows: int) -> None:
+    def __init__(self, job: RlJob, loaded: LoadedModel, config: TrainRlConfig, seed: int, engine: EngineConfig) -> None:
         args = _arguments(job, config, loaded, seed)
         data = Dataset.from_dict({"prompt": [row.id for row in job.plan], "row": list(range(len(job.plan)))})
         super().__init__(loaded.model, _scored_by_job, args=args, train_dataset=data, processing_class=loaded.tokenizer)
@@ -151,7 +153,7 @@ class _Trainer(AtomicCheckpoints, TrlTrainer):
         adapter_to_float32(self.model)
         self.job, self.config, self.loaded = job, config, loaded
         self.root = Path(args.output_dir)
-        self.generator = LocalGenerator(loaded, batch_rows=batch_rows)
+        self.generator = LocalGenerator(loaded, engine.batch_rows, shared=engine.shared_prefix, kv_gib=engine.kv_gib)
         self.params = SamplingParams(max_tokens=config.max_tokens, temperature=config.temperature, seed=seed)
         self.best: dict[str, float] = {"best_step": -1, "dev_bare": float("-inf")}
         self.groups: list[Group] = []
@@ -161,8 +163,7 @@ class _Trainer(AtomicCheckpoints, TrlTrainer):
         self.ends = tuple(end_ids(loaded.tokenizer, self.model))
         self._packs: Sequence[Pack] = []  # of the micro-batch under way
         self._logps: torch.Tensor | None = None
-        self.pair_cost = pair_cost_of(self.model)
-        self.fused = on_cuda(loaded)  # elsewhere TRL's fused head scores prompt positions as well
+        self.shared = shares_prefix(self.model, engine.shared_prefix)
         self.remove_callback(PrinterCallback)
         self.add_callback(UpdateGuard(self))
         self.add_callback(RlStepEnd(self))
@@ -212,7 +213,7 @@ class _Trainer(AtomicCheckpoints, TrlTrainer):
         self.norm = float(step_rows * self.max_completion_length if self.loss_type == "dr_grpo" else max(tokens, 1))
         total = torch.zeros((), device=self.args.device)
         gap = live = 0.0
-        for packs in micro_batches(rows, self.config.micro_batch, pair_cost=self.pair_cost):
+        for packs in micro_batches(rows, self.config.micro_tokens, shared=self.shared):
             batch = self._tensors(packs, tokens)
             loss = self._compute_loss(model, batch) * (batch["advantages"].numel() / step_rows if per_row else 1.0)
             self.accelerator.backward(loss)
@@ -236,9 +237,8 @@ class _Trainer(AtomicCheckpoints, TrlTrainer):
         rows: list[TokenRow] = []
         if beta:
             rows = bridge_rows(tokenizer, [(plan, scored) for plan, _, scored in self.groups], self.job.bare_messages)
-        for packs in micro_batches(rows, self.config.micro_batch, pair_cost=self.pair_cost):
-            chunk, fused = [row for pack in packs for row in pack], self.fused and self.temperature == 1.0
-            loss = bridge_loss(model, tokenizer, chunk, self.norm, beta, fused=fused)
+        for packs in micro_batches(rows, self.config.micro_tokens, shared=self.shared):
+            loss = bridge_loss(model, packs, pad_id_of(tokenizer), self.norm, beta, shared=self.shared)
             self.accelerator.backward(loss)
             total += loss.detach()
         self.parts["loss_bridge"] = float(total)
@@ -271,7 +271,7 @@ class _Trainer(AtomicCheckpoints, TrlTrainer):
         """Of the micro-batch's rows, with shared prompts computed once; TRL's padded ids are not used."""
         pad_id = pad_id_of(self.loaded.tokenizer)
         logps, entropies = row_logprobs(
-            model, self._packs, pad_id, temperature=self.temperature, fused=self.fused, entropy=compute_entropy
+            model, self._packs, pad_id, shared=self.shared, temperature=self.temperature, entropy=compute_entropy
         )
         self._logps = logps.detach()
         return logps, entropies, None

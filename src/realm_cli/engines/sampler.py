@@ -1,13 +1,14 @@
-"""Batched sampling and log-likelihoods with a local model: the plain, exact reference.
+"""Batched sampling and log-likelihoods with a local model.
 
-Requests are sorted by prompt length and cut into chunks of at most `batch_rows` rows. In a chunk each distinct prompt
-is computed once, its cache copied to its rows, then all rows decode together; finished rows leave the batch.
+Requests are sorted by prompt length; up to `batch_rows` rows decode together, fewer where the keys and values would
+not fit into `kv_gib`. A prompt is computed once for all its completions and its keys and values are held once
+(engines/decoding.py); finished rows leave the batch and waiting ones take their place. Models whose attention we do not
+serve decode plainly, in batches that end with their longest row.
 
-Row i of a request draws from its own Philox stream, keyed by SHA-256 of (seed, request key, sample index), one
-uniform per token, which inverts the cumulative distribution. So neither neighbours nor `batch_rows` change a draw; the
-arithmetic may, as other batch shapes round logits differently (1e-6).
+Each sample has its own stream of random numbers (engines/drawing.py), so neither neighbours nor `batch_rows` change a
+draw; the arithmetic may, as other batch shapes round logits differently (1e-6), and where two tokens meet at the drawn
+number to that precision, the other one is taken.
 
-Filters in this order: temperature, top-k, top-p (the smallest set that reaches the mass), min-p (relative to the top).
 `Completion.logprobs` are those of the full softmax at the given temperature, before any filter; greedy sampling
 (temperature 0) reports temperature 1. `token_ids` and `n_tokens` count the end-of-turn token where it was sampled.
 
@@ -17,24 +18,24 @@ Usage: `for index, completions in LocalGenerator(loaded).generate(requests, Samp
 from __future__ import annotations
 
 import contextlib
-import hashlib
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from peft import PeftModel
 
-from realm_cli.engines.cache import make_room
+from realm_cli.engines.decoding import Decoder, PlainDecoder, SharedDecoder
+from realm_cli.engines.drawing import choose, stream
+from realm_cli.engines.grouped_attention import causal_model
 from realm_cli.engines.loading import LoadedModel, encode_completion, encode_prompt, end_ids
+from realm_cli.engines.self_check import shares_prefix
 from realm_cli.errors import EngineError
 from realm_cli.protocols import Completion, GenRequest, SamplingParams
 from realm_cli.records import Message
 
-DROP_SHARE = 4  # finished rows leave once they are a quarter of the batch
-CANDIDATES = (64, 1024)  # top-p sorts this many tokens, and all of them only where these do not reach the mass
+DROP_SHARE, REFILL_SHARE = 4, 8  # finished rows leave when they are 1/4 of the batch, 1/8 if others wait
 NLL_LOGITS = 1 << 27  # logits held at once by `nll` (512 MiB)
 
 
@@ -44,14 +45,28 @@ class _Row:
 
     request: int
     sample: int
+    prompt: tuple[int, ...]
+    key: str
 
 
 class LocalGenerator:
-    """protocols.Generator and protocols.NllScorer over a loaded model, which may be in training."""
+    """protocols.Generator and protocols.NllScorer over a loaded model, which may be in training.
 
-    def __init__(self, loaded: LoadedModel, batch_rows: int = 64, name: str | None = None) -> None:
+    shared: "auto" computes prompts once where the model allows it, "off" never does.
+    """
+
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        batch_rows: int = 64,
+        name: str | None = None,
+        *,
+        shared: str = "auto",
+        kv_gib: float = 4.0,
+    ) -> None:
         self.loaded, self.batch_rows = loaded, max(1, batch_rows)
         self.name = name or f"hf:{loaded.label}"
+        self.shared, self.kv_bytes = shared, kv_gib * 2**30
         self._ends = torch.tensor(sorted(end_ids(loaded.tokenizer, loaded.model)), device=self._device)
 
     @property
@@ -61,23 +76,58 @@ class LocalGenerator:
     def generate(
         self, requests: Sequence[GenRequest], params: SamplingParams
     ) -> Iterator[tuple[int, list[Completion]]]:
-        """Yield (request index, completions) as chunks finish. EngineError for a prompt longer than the model."""
+        """Yield (request index, completions) as they finish. EngineError for a prompt longer than the model."""
         prompts = [tuple(encode_prompt(self.loaded.tokenizer, request.messages)) for request in requests]
         for request, prompt in zip(requests, prompts, strict=True):
             self._check_length(len(prompt) + 1, f"the prompt of {request.key}")
         order = sorted(range(len(requests)), key=lambda i: (len(prompts[i]), prompts[i]))
-        rows = [_Row(i, requests[i].first_sample + j) for i in order for j in range(requests[i].n)]
-        done: dict[int, list[Completion]] = defaultdict(list)
+        rows = [
+            _Row(i, requests[i].first_sample + j, prompts[i], requests[i].key)
+            for i in order
+            for j in range(requests[i].n)
+        ]
         yield from ((i, []) for i in order if requests[i].n == 0)
-        for start in range(0, len(rows), self.batch_rows):
-            chunk = rows[start : start + self.batch_rows]
-            uniforms = _uniforms(chunk, requests, params) if params.temperature > 0 else None
+        done: dict[int, dict[int, Completion]] = defaultdict(dict)
+        for row, completion in self._sample(rows, params):
+            done[row.request][row.sample] = completion
+            if len(done[row.request]) == requests[row.request].n:
+                found = done.pop(row.request)
+                yield row.request, [found[sample] for sample in sorted(found)]
+
+    def sample_ids(
+        self, prompts: Sequence[tuple[int, ...]], keys: Sequence[str], n: int, params: SamplingParams
+    ) -> list[list[Completion]]:
+        """n completions of each prompt given as token ids; `keys` name the prompts in the seeds."""
+        rows = [
+            _Row(i, j, prompt, key) for i, (prompt, key) in enumerate(zip(prompts, keys, strict=True)) for j in range(n)
+        ]
+        found = {(row.request, row.sample): completion for row, completion in self._sample(rows, params)}
+        return [[found[i, j] for j in range(n)] for i in range(len(prompts))]
+
+    def _sample(self, rows: Sequence[_Row], params: SamplingParams) -> Iterator[tuple[_Row, Completion]]:
+        """The rows' completions as they finish."""
+        if not rows:
+            return
+        shared = shares_prefix(self.loaded.model, self.shared)
+        batch = _Batch(self, rows, params, shared)
+        while batch.waiting or batch.rows:
             with sampling_mode(self.loaded.model):
-                completions = self._chunk([prompts[row.request] for row in chunk], params, uniforms)
-            for row, completion in zip(chunk, completions, strict=True):
-                done[row.request].append(completion)
-            for i in [i for i in done if len(done[i]) == requests[i].n]:
-                yield i, done.pop(i)
+                finished = batch.advance()
+            yield from zip([row for row, _, _, _ in finished], self._completions(finished, params.stop), strict=True)
+
+    def decoder(self, room: int, shared: bool) -> Decoder:
+        """A fresh decoder of this model for rows of at most `room` new tokens."""
+        if shared:
+            return SharedDecoder(self.loaded.model, room)
+        return PlainDecoder(self.loaded.model, int(self.loaded.tokenizer.pad_token_id or 0))  # masked: any id does
+
+    def kv_tokens(self) -> int:
+        """Tokens whose keys and values fit into the memory given."""
+        config = self.loaded.model.config.get_text_config()
+        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+        size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+        kind = next(iter(p for p in self.loaded.model.parameters() if p.is_floating_point()))
+        return int(self.kv_bytes / (2 * config.num_hidden_layers * heads * size * kind.element_size()))
 
     def nll(self, pairs: Sequence[tuple[Sequence[Message], str]]) -> list[float]:
         """Mean negative log-likelihood in nats per completion token, the end-of-turn token included, for each pair."""
@@ -98,7 +148,7 @@ class LocalGenerator:
         ids, mask = self._pad([[*prompt, *completion] for prompt, completion in rows])
         self._check_length(ids.size(1), "a prompt with its completion")
         keep = max(len(completion) for _, completion in rows)
-        out = _causal(self.loaded.model)(
+        out = causal_model(self.loaded.model)(
             input_ids=ids,
             attention_mask=mask,
             position_ids=_positions(mask),
@@ -109,79 +159,33 @@ class LocalGenerator:
         logprobs = logits.gather(-1, ids[:, -keep:, None]).squeeze(-1) - logits.logsumexp(-1)
         return [-float(logprobs[i, keep - len(completion) :].mean()) for i, (_, completion) in enumerate(rows)]
 
-    def _chunk(
-        self, prompts: Sequence[tuple[int, ...]], params: SamplingParams, uniforms: np.ndarray | None
-    ) -> list[Completion]:
-        """One completion per prompt; equal prompts are computed once."""
-        model, device = _causal(self.loaded.model), self._device
-        distinct = {prompt: k for k, prompt in enumerate(dict.fromkeys(prompts))}
-        owner = torch.tensor([distinct[prompt] for prompt in prompts], device=device)
-        ids, mask = self._pad(list(distinct))
-        out = model(input_ids=ids, attention_mask=mask, position_ids=_positions(mask), use_cache=True, logits_to_keep=1)
-        cache = out.past_key_values
-        room = min(params.max_tokens, self._max_length() - ids.size(1))
-        if len(distinct) < len(prompts):
-            cache.batch_select_indices(owner)
-        make_room(cache, max(room, 1))
-        logits, mask = out.logits[owner, -1].float(), mask[owner]
-        lengths = mask.sum(-1)
-        draws = None if uniforms is None else torch.from_numpy(uniforms).to(device)
-        tokens = torch.full((len(prompts), params.max_tokens), -1, device=device)
-        logprobs = torch.zeros(len(prompts), params.max_tokens, device=device)
-        ended = torch.zeros(len(prompts), dtype=torch.bool, device=device)
-        limits = (self._max_length() - lengths).clamp(max=params.max_tokens)
-        alive = torch.arange(len(prompts), device=device)  # batch row -> row of the chunk
-        live = torch.ones_like(alive, dtype=torch.bool)  # batch rows that are still being sampled
-        for t in range(params.max_tokens):
-            chosen, logprob = choose(logits, params, None if draws is None else draws[alive, t])
-            tokens[alive, t] = torch.where(live, chosen, -1)
-            logprobs[alive, t] = logprob
-            over = torch.isin(chosen, self._ends)
-            if params.stop:
-                over = over | self._stopped(tokens[alive, : t + 1], params.stop)
-            ended[alive] |= over & live
-            live = live & ~over & (t + 1 < limits[alive])
-            running = int(live.sum())
-            if not running:
-                break
-            if (len(live) - running) * DROP_SHARE >= len(live):
-                kept = live.nonzero().squeeze(-1)
-                cache.batch_select_indices(kept)
-                alive, live, chosen, mask, lengths = alive[kept], live[kept], chosen[kept], mask[kept], lengths[kept]
-            mask = torch.cat([mask, mask.new_ones(len(mask), 1)], dim=1)
-            out = model(
-                input_ids=chosen[:, None],
-                attention_mask=mask,
-                position_ids=(lengths + t)[:, None],
-                past_key_values=cache,
-                use_cache=True,
-                logits_to_keep=1,
-            )
-            logits = out.logits[:, -1].float()
-        return self._completions(tokens.tolist(), logprobs.tolist(), ended.tolist(), params.stop)
-
     def _completions(
-        self, tokens: list[list[int]], logprobs: list[list[float]], ended: list[bool], stop: Sequence[str]
+        self, finished: Sequence[tuple[_Row, list[int], list[float], bool]], stop: Sequence[str]
     ) -> list[Completion]:
         ends = set(self._ends.tolist())
-        ids = [[token for token in row if token >= 0] for row in tokens]
-        texts = self._decode([row[:-1] if row and row[-1] in ends else row for row in ids])
+        texts = self._decode([ids[:-1] if ids and ids[-1] in ends else ids for _, ids, _, _ in finished])
         return [
             Completion(
                 text=text[: min((text.index(s) for s in stop if s in text), default=len(text))],
-                n_tokens=len(row),
-                truncated=not end,
-                token_ids=tuple(row),
-                logprobs=tuple(values[: len(row)]),
+                n_tokens=len(ids),
+                truncated=not ended,
+                token_ids=tuple(ids),
+                logprobs=tuple(values),
             )
-            for text, row, values, end in zip(texts, ids, logprobs, ended, strict=True)
+            for text, (_, ids, values, ended) in zip(texts, finished, strict=True)
         ]
 
-    def _stopped(self, tokens: torch.Tensor, stop: Sequence[str]) -> torch.Tensor:
-        """Which rows (B, t) have come to a stop string; only the tail is decoded."""
-        tail = tokens[:, -(4 * max(len(s) for s in stop) + 8) :].tolist()
-        texts = self._decode([[token for token in row if token >= 0] for row in tail])
-        return torch.tensor([any(s in text for s in stop) for text in texts], device=tokens.device)
+    def over(
+        self, chosen: torch.Tensor, tokens: torch.Tensor, steps: torch.Tensor, stop: Sequence[str]
+    ) -> torch.Tensor:
+        """Which rows (B,) have ended: by an end-of-turn token, or by a stop string in the tail of `tokens` (B, T)."""
+        over = torch.isin(chosen, self._ends)
+        if not stop:
+            return over
+        width = 4 * max(len(s) for s in stop) + 8
+        tails = [row[max(0, t + 1 - width) : t + 1] for row, t in zip(tokens.tolist(), steps.tolist(), strict=True)]
+        texts = self._decode(tails)
+        return over | torch.tensor([any(s in text for s in stop) for text in texts], device=over.device)
 
     def _decode(self, rows: list[list[int]]) -> list[str]:
         """Text as sampled: special tokens stay visible."""
@@ -197,16 +201,115 @@ class LocalGenerator:
         mask = [[0] * (width - len(row)) + [1] * len(row) for row in rows]
         return torch.tensor(ids, device=self._device), torch.tensor(mask, device=self._device)
 
-    def _max_length(self) -> int:
+    def max_length(self) -> int:
         config = self.loaded.model.config.get_text_config()
         return int(getattr(config, "max_position_embeddings", None) or 1 << 30)
 
     def _check_length(self, length: int, what: str) -> None:
-        if length > self._max_length():
+        if length > self.max_length():
             raise EngineError(
-                f"model {self.loaded.label}: {what} takes {length} of {self._max_length()} token positions; "
+                f"model {self.loaded.label}: {what} takes {length} of {self.max_length()} token positions; "
                 "show fewer or shorter routes, or choose a model with a longer context"
             )
+
+
+class _Batch:
+    """Rows in decoding, row b of every tensor being `rows[b]`, and those that wait."""
+
+    def __init__(self, owner: LocalGenerator, rows: Sequence[_Row], params: SamplingParams, shared: bool) -> None:
+        self.owner, self.params = owner, params
+        self.waiting = deque(rows)
+        self.rows: list[_Row] = []
+        self.decoder = owner.decoder(params.max_tokens, shared)
+        device = owner._device
+        self.logits = torch.zeros(0, 0, device=device)
+        self.tokens = torch.zeros(0, params.max_tokens, dtype=torch.long, device=device)
+        self.logprobs = torch.zeros(0, params.max_tokens, device=device)
+        self.draws = torch.zeros(0, params.max_tokens, dtype=torch.double, device=device)
+        self.at = torch.zeros(0, dtype=torch.long, device=device)  # tokens drawn so far
+        self.limits = torch.zeros(0, dtype=torch.long, device=device)
+        self.live = torch.zeros(0, dtype=torch.bool, device=device)
+        self.capacity = owner.kv_tokens()
+
+    def advance(self) -> list[tuple[_Row, list[int], list[float], bool]]:
+        """Decode until some rows have finished: (row, token ids, log-probabilities, ended by itself)."""
+        while True:
+            if not self.rows:
+                self._admit()
+            finished = self._draw()
+            dead = len(self.rows) - int(self.live.sum())
+            refill = self.waiting and self.decoder.refills and dead * REFILL_SHARE >= len(self.rows)
+            if dead == len(self.rows):
+                self._keep([])
+            elif refill or dead * DROP_SHARE >= len(self.rows):
+                self._keep(self.live.nonzero().squeeze(-1).tolist())
+            if self.rows:
+                last = self.tokens[range(len(self.rows)), (self.at - 1)]
+                self.logits = self.decoder.step(last)
+                if refill:
+                    self._admit()
+            if finished:
+                return finished
+
+    def _draw(self) -> list[tuple[_Row, list[int], list[float], bool]]:
+        every = torch.arange(len(self.rows), device=self.at.device)
+        place = self.at.clamp(max=self.params.max_tokens - 1)  # rows that are done go on until they are dropped
+        draws = self.draws[every, place] if self.params.temperature > 0 else None
+        chosen, logprobs = choose(self.logits, self.params, draws)
+        self.tokens[every, place], self.logprobs[every, place] = chosen, logprobs
+        over = self.owner.over(chosen, self.tokens, place, self.params.stop)
+        self.at = place + 1
+        gone = self.live & (over | (self.at >= self.limits))
+        self.live &= ~gone
+        finished = []
+        for b in gone.nonzero().squeeze(-1).tolist():
+            n = int(self.at[b])
+            finished.append((self.rows[b], self.tokens[b, :n].tolist(), self.logprobs[b, :n].tolist(), bool(over[b])))
+        return finished
+
+    def _keep(self, kept: list[int]) -> None:
+        index = torch.tensor(kept, dtype=torch.long, device=self.at.device)
+        if kept:
+            self.decoder.keep(index)
+        else:
+            self.decoder = self.owner.decoder(self.params.max_tokens, self.decoder.shares)
+        self.rows = [self.rows[b] for b in kept]
+        self.tokens, self.logprobs, self.draws = self.tokens[index], self.logprobs[index], self.draws[index]
+        self.at, self.limits, self.live = self.at[index], self.limits[index], self.live[index]
+
+    def _admit(self) -> None:
+        """Take waiting rows while there is room, at least one if the batch is empty."""
+        new: list[_Row] = []
+        used = self._tokens_held()
+        last = self.rows[-1].prompt if self.rows else None
+        while self.waiting and len(self.rows) + len(new) < self.owner.batch_rows:
+            row = self.waiting[0]
+            used += self.params.max_tokens + (0 if self.decoder.shares and row.prompt == last else len(row.prompt))
+            if (self.rows or new) and used > self.capacity:
+                break
+            new.append(self.waiting.popleft())
+            last = row.prompt
+        if not new:
+            return
+        logits = self.decoder.admit([row.prompt for row in new])
+        self.logits = torch.cat([self.logits, logits]) if self.rows else logits
+        self.rows += new
+        n, params, device = len(new), self.params, self.at.device
+        draws = np.zeros((n, params.max_tokens))
+        if params.temperature > 0:
+            draws = np.stack([stream(params.seed, row.key, row.sample, params.max_tokens) for row in new])
+        limit = [min(params.max_tokens, self.owner.max_length() - len(row.prompt)) for row in new]
+        self.tokens = torch.cat([self.tokens, self.tokens.new_full((n, params.max_tokens), -1)])
+        self.logprobs = torch.cat([self.logprobs, self.logprobs.new_zeros(n, params.max_tokens)])
+        self.draws = torch.cat([self.draws, torch.from_numpy(draws).to(device)])
+        self.at = torch.cat([self.at, self.at.new_zeros(n)])
+        self.limits = torch.cat([self.limits, torch.tensor(limit, device=device)])
+        self.live = torch.cat([self.live, self.live.new_ones(n)])
+
+    def _tokens_held(self) -> int:
+        prompts = [row.prompt for row in self.rows]
+        held = sum(map(len, set(prompts) if self.decoder.shares else prompts))
+        return held + len(self.rows) * self.params.max_tokens
 
 
 @contextlib.contextmanager
@@ -224,65 +327,6 @@ def sampling_mode(model: Any) -> Iterator[None]:
         for module in checkpointed:
             module.gradient_checkpointing = True
         model.train(training)
-
-
-def choose(
-    logits: torch.Tensor, params: SamplingParams, uniforms: torch.Tensor | None
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """The next token (B,) and its log-probability (B,) from logits (B, V) and uniforms (B,) in [0, 1); None = greedy.
-
-    Inverse of the cumulative distribution in vocabulary order: in order of probability, a rounding error could swap
-    two tokens that are nearly as probable.
-    """
-    if uniforms is None:
-        best, chosen = logits.max(-1)
-        return chosen, best - logits.logsumexp(-1)
-    logprobs = (logits / params.temperature).log_softmax(-1)
-    probs = _filtered(logprobs.exp(), params)
-    mass = probs.double().cumsum(-1)
-    chosen = torch.searchsorted(mass, (uniforms.double() * mass[:, -1])[:, None], right=True)
-    chosen = chosen.clamp(max=probs.size(-1) - 1)
-    return chosen.squeeze(-1), logprobs.gather(-1, chosen).squeeze(-1)
-
-
-def _filtered(probs: torch.Tensor, params: SamplingParams) -> torch.Tensor:
-    """(B, V) probabilities with 0 for what top-k, top-p and min-p leave out; not normalised again."""
-    top_k = params.top_k if 0 < params.top_k < probs.size(-1) else 0
-    if top_k or params.top_p < 1:
-        top, order = probs.topk(top_k, dim=-1) if top_k else _descending(probs, params.top_p)
-        if params.top_p < 1:
-            mass = top.cumsum(-1)
-            top = top.where(mass - top < params.top_p * (mass[:, -1:] if top_k else 1.0), 0.0)
-        probs = torch.zeros_like(probs).scatter(-1, order, top)
-    if params.min_p > 0:
-        probs = probs.where(probs >= params.min_p * probs.amax(-1, keepdim=True), 0.0)
-    return probs
-
-
-def _descending(probs: torch.Tensor, mass: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Probabilities from the top down and their ids: enough of them to hold `mass` in every row."""
-    for k in CANDIDATES:
-        if k < probs.size(-1):
-            top = probs.topk(k, dim=-1)
-            if bool((top.values.sum(-1) >= mass).all()):
-                return top.values, top.indices
-    full = probs.sort(dim=-1, descending=True)
-    return full.values, full.indices
-
-
-def _uniforms(rows: Sequence[_Row], requests: Sequence[GenRequest], params: SamplingParams) -> np.ndarray:
-    """(rows, max_tokens) draws in [0, 1), each row from its own stream."""
-    draws = np.empty((len(rows), params.max_tokens))
-    for i, row in enumerate(rows):
-        name = f"{params.seed}\0{requests[row.request].key}\0{row.sample}"
-        key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:16], "little")
-        draws[i] = np.random.Generator(np.random.Philox(key=key)).random(params.max_tokens)
-    return draws
-
-
-def _causal(model: Any) -> Any:
-    """The language model itself, with LoRA layers in place, without PEFT's wrapper."""
-    return model.get_base_model() if isinstance(model, PeftModel) else model
 
 
 def _positions(mask: torch.Tensor) -> torch.Tensor:
