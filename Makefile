@@ -17,7 +17,7 @@ PIP   := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constra
 CODE  := src tests docs benchmarks
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test check fix demo docs clean
+.PHONY: help setup test check fix demo bench docs clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
@@ -53,6 +53,9 @@ fix: $(STAMP) ## mend what ruff can mend, and rewrite the generated docs
 
 demo: $(STAMP) ## the whole method on the built-in domain with the tiny student, in minutes on a CPU
 	$(BIN)/realm demo
+
+bench: $(STAMP) ## time and memory beside transformers and TRL (an hour on 2 cores; only what is not in results/speed.json)
+	$(BIN)/python benchmarks/speed/run.py $(ARGS)
 
 docs: $(STAMP) ## write docs/artifacts.md and docs/cli.md from the code
 	$(BIN)/python docs/generate.py

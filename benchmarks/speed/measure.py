@@ -1,6 +1,6 @@
 """One measurement in a process of its own: `python benchmarks/speed/measure.py KIND SIDE --prompt 400 ...` -> JSON.
 
-    sample   `completions` of each of `groups` prompts, `response` tokens each, at temperature 1, none of them ends early
+    sample   `completions` of each of `groups` prompts, `response` tokens each, at temperature 1; none ends early
     update   one optimiser step of GRPO on given groups (ids, completions and advantages are the same on both sides)
     step     a whole RL step: sampling, a trivial reward, the update
 
@@ -152,7 +152,7 @@ def our_training(a: argparse.Namespace, sampled: bool) -> tuple[Any, Clock, floa
                     bridge_weight=0.0,
                     n_tokens=a.response,
                     truncated=False,
-                )  # fmt: skip
+                )
             )
             for j in range(len(completions))
         ]
@@ -255,7 +255,8 @@ def main() -> None:
     parser.add_argument("side", choices=["ours", "peer"])
     parser.add_argument("--model", default="smollm2-135m")
     for name, value in {
-        "prompt": 400, "groups": 1, "completions": 8, "response": 48, "repeats": 2, "peer-rows": 8, "micro-tokens": 4096,
+        "prompt": 400, "groups": 1, "completions": 8, "response": 48, "repeats": 2, "peer-rows": 8,
+        "micro-tokens": 4096,
     }.items():  # fmt: skip
         parser.add_argument(f"--{name}", type=int, default=value)
     parser.add_argument("--keep-memory", type=int, default=0, help="1: give the peer our allocator settings as well")

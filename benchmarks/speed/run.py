@@ -24,9 +24,9 @@ TORCH = ("torch", "transformers", "trl", "peft")
 
 # name -> (kind, options of measure.py, rounds of alternation)
 CASES: dict[str, tuple[str, dict[str, int], int]] = {
-    "sample-70": ("sample", {"prompt": 70, "groups": 4, "response": 48, "repeats": 2}, 3),
-    "sample-400": ("sample", {"prompt": 400, "groups": 4, "response": 48, "repeats": 2}, 3),
-    "sample-1200": ("sample", {"prompt": 1200, "groups": 4, "response": 48, "repeats": 1}, 3),
+    "sample-70": ("sample", {"prompt": 70, "groups": 4, "response": 48, "repeats": 2}, 2),
+    "sample-400": ("sample", {"prompt": 400, "groups": 4, "response": 48, "repeats": 2}, 2),
+    "sample-1200": ("sample", {"prompt": 1200, "groups": 4, "response": 48, "repeats": 1}, 2),
     "update-70": ("update", {"prompt": 70, "response": 48, "repeats": 4}, 2),
     "update-200": ("update", {"prompt": 200, "response": 150, "repeats": 3}, 2),
     "update-600": ("update", {"prompt": 600, "response": 150, "repeats": 3}, 1),

@@ -58,6 +58,18 @@ def test_greedy_equals_generate(make_loaded: Make, architecture: str) -> None:
     assert [c.truncated for c in got] == [ids[-1] != 2 for ids in want]
 
 
+@pytest.mark.parametrize("shared", ["auto", "off"])
+def test_greedy_equals_generate_on_fifty_mixed_prompts(make_loaded: Make, shared: str) -> None:
+    """Prompts of 20 to 120 tokens, some twice, through a batch of 16 in which rows come and go."""
+    loaded = make_loaded("qwen2", seed=5)
+    questions = [f"fee of parcel {i % 45}, zone {i % 7}. " * (1 + i % 4) for i in range(50)]
+    want = [reference(loaded, question, 20) for question in questions]
+    generator = LocalGenerator(loaded, 16, shared=shared)
+    got = dict(generator.generate(ask(*questions), SamplingParams(20, 0.0)))
+    assert [list(got[i][0].token_ids) for i in range(50)] == want
+    assert len({len(ids) for ids in want}) > 2
+
+
 def test_greedy_equals_generate_with_sliding_windows(make_loaded: Make) -> None:
     loaded = make_loaded("qwen2", use_sliding_window=True, sliding_window=16, layer_types=["sliding_attention"] * 2)
     got = run(loaded, ask(*QUESTIONS), SamplingParams(40, 0.0))
@@ -115,6 +127,9 @@ def test_frequencies_follow_the_softmax(make_loaded: Make) -> None:
     rest = n - sum(observed), n - sum(expected)
     assert len(common) > 10
     assert chisquare([*observed, rest[0]], [*expected, rest[1]]).pvalue > 1e-3
+    cold = (probs.log() * 1.3 / 1.2).softmax(-1)  # the test can fail: a temperature of 1.2 is not 1.3
+    wrong = [float(cold[i]) * n for i in common]
+    assert chisquare([*observed, rest[0]], [*wrong, n - sum(wrong)]).pvalue < 1e-3
 
 
 def test_logprobs_are_those_of_a_plain_forward(make_loaded: Make) -> None:

@@ -321,7 +321,7 @@ def sampling_mode(model: Any) -> Iterator[None]:
     for module in checkpointed:
         module.gradient_checkpointing = False
     try:
-        with torch.no_grad():
+        with torch.inference_mode():
             yield
     finally:
         for module in checkpointed:
