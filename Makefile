@@ -17,10 +17,10 @@ PIP   := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constra
 CODE  := src tests docs benchmarks
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test check fix demo bench docs clean
+.PHONY: help setup test check fix demo bench bench-quick docs clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
 
 setup: $(STAMP) ## make .venv with the tested versions and this project
 
@@ -54,8 +54,15 @@ fix: $(STAMP) ## mend what ruff can mend, and rewrite the generated docs
 demo: $(STAMP) ## the whole method on the built-in domain with the tiny student, in minutes on a CPU
 	$(BIN)/realm demo
 
-bench: $(STAMP) ## time and memory beside transformers and TRL (an hour on 2 cores; only what is not in results/speed.json)
+bench: $(VENV)/.bench ## time and memory beside transformers and TRL (an hour and a half on 2 cores; only what is missing)
 	$(BIN)/python benchmarks/speed/run.py $(ARGS)
+
+bench-quick: $(VENV)/.bench ## the same on the tiny student in two minutes: does it run?
+	$(BIN)/python benchmarks/speed/run.py --quick $(ARGS)
+
+$(VENV)/.bench: $(STAMP)
+	@$(PIP) -e '.[bench]'
+	@touch $@
 
 docs: $(STAMP) ## write docs/artifacts.md and docs/cli.md from the code
 	$(BIN)/python docs/generate.py

@@ -1,136 +1,259 @@
-"""Our engine beside its peers: `python benchmarks/speed/run.py [--only update-1200 ...] [--out FILE] [--quick]`.
+"""Our engine beside its peers: time and memory, in one run, sides alternating.
 
-Each measurement is a process of its own (measure.py); sides alternate, ours, peer, ours, peer; medians and ratios are
-taken over all timed rounds. What has been measured is kept in FILE after every process, so a cut run loses nothing, and
-`--only` measures again what it names. Plots and the table are made from FILE: `--show` only prints.
+    python benchmarks/speed/run.py                          # all that benchmarks/results/speed.json does not hold yet
+    python benchmarks/speed/run.py --only update growth     # sections, or cases such as update-1200
+    python benchmarks/speed/run.py --only step-1200 --again # measure it anew
+    python benchmarks/speed/run.py --show                   # the table and plots of what was measured
+    python benchmarks/speed/run.py --quick                  # two minutes on the tiny student: does everything run?
+
+Each measurement is a process of its own (measure.py), ours, peer, ours, peer; medians and ratios are taken over all
+timed rounds (figures.py). Raw numbers are written after each process, so a run that is cut short loses nothing and the
+next one goes on. What is measured and how to read it: README.md.
 """
 
 from __future__ import annotations
 
 import argparse
+import array
+import datetime
 import importlib.metadata
 import json
+import math
 import os
 import platform
+import re
 import subprocess
 import sys
+import tempfile
+from collections.abc import Sequence
 from pathlib import Path
-from statistics import median
 from typing import Any
 
+from cases import BOUNDS, CASES, METHOD, QUICK_SECTIONS, SECTIONS, Options, quick_options, sides
+from figures import agreement, cells, left_to_do, lines, markdown, stale, summary
+
 HERE = Path(__file__).resolve().parent
-OUT = HERE.parent / "results" / "speed.json"
-TORCH = ("torch", "transformers", "trl", "peft")
-
-# name -> (kind, options of measure.py, rounds of alternation)
-CASES: dict[str, tuple[str, dict[str, int], int]] = {
-    "sample-70": ("sample", {"prompt": 70, "groups": 4, "response": 48, "repeats": 2}, 2),
-    "sample-400": ("sample", {"prompt": 400, "groups": 4, "response": 48, "repeats": 2}, 2),
-    "sample-1200": ("sample", {"prompt": 1200, "groups": 4, "response": 48, "repeats": 1}, 2),
-    "update-70": ("update", {"prompt": 70, "response": 48, "repeats": 4}, 2),
-    "update-200": ("update", {"prompt": 200, "response": 150, "repeats": 3}, 2),
-    "update-600": ("update", {"prompt": 600, "response": 150, "repeats": 3}, 1),
-    "update-1200": ("update", {"prompt": 1200, "response": 150, "repeats": 3, "peer-rows": 4}, 1),
-    "update-1200-keep": (
-        "update",
-        {"prompt": 1200, "response": 150, "repeats": 3, "peer-rows": 4, "keep-memory": 1},
-        1,
-    ),  # TRL with our allocator settings
-    "step-70": ("step", {"prompt": 70, "response": 48, "repeats": 3}, 1),
-    "step-1200": ("step", {"prompt": 1200, "response": 150, "repeats": 2, "peer-rows": 4}, 1),
-}
-QUICK = {"prompt": 60, "response": 12, "groups": 2, "repeats": 2, "peer-rows": 16}
-GROWTH = {
-    **{f"growth-P{p}": ("update", {"prompt": p, "response": 150, "repeats": 2}, 1) for p in (300, 2400)},
-    **{f"growth-G{g}": ("update", {"prompt": 600, "response": 150, "completions": g, "repeats": 2}, 1) for g in (2, 4)},
-    **{f"growth-R{r}": ("update", {"prompt": 600, "response": r, "repeats": 2}, 1) for r in (50, 300)},
-}  # ours alone: how time and memory grow
+ROOT = HERE.parents[1]
+OUT = ROOT / "benchmarks" / "results" / "speed.json"
+QUICK_OUT = ROOT / "runs" / "speed-quick" / "speed.json"
+LIBRARIES = ("torch", "transformers", "trl", "peft", "accelerate")
+NO_MEMORY = ("can't allocate memory", "not enough memory", "MemoryError", "signal 9")
 
 
-def one(kind: str, side: str, options: dict[str, int], model: str) -> dict[str, Any]:
-    """One process; its JSON, or its last line of error."""
-    words = [word for name, value in options.items() for word in (f"--{name}", str(value))]
-    command = [sys.executable, str(HERE / "measure.py"), kind, side, "--model", model, *words]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        last = (done.stderr.strip().splitlines() or [f"ended by signal {-done.returncode}"])[-1]
-        return {"error": f"exit {done.returncode}: {last[-200:]}"}
-    result: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
-    return result
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line; 0, 1 where something that was asked for could not be measured, 130 where it was stopped."""
+    a = arguments(argv)
+    data: dict[str, Any] = json.loads(a.out.read_text()) if a.out.exists() else {}
+    data.setdefault("cases", {})
+    failed = False
+    if not a.show:
+        try:
+            failed = measure_all(a, data)
+        except KeyboardInterrupt:
+            print("stopped; what was measured is kept, and the next run goes on", file=sys.stderr)
+            return 130
+    show(data, a.markdown)
+    if not a.no_plots and data["cases"]:
+        draw(data, a.out.parent)
+    return int(failed)
 
 
-def timed(kind: str, runs: list[dict[str, Any]]) -> list[float]:
-    """Seconds of all rounds; of training, without each process's first step, which warms up."""
-    return [s for run in runs for s in run.get("seconds", [])[0 if kind == "sample" else 1 :]]
+def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    """The options, with `names` (cases in order) and `verify` worked out."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    what = f"sections ({', '.join(SECTIONS)}) or cases, with commas or spaces between"
+    parser.add_argument("--only", nargs="+", default=[], help=what)
+    parser.add_argument("--again", action="store_true", help="with --only: measure anew what is there")
+    parser.add_argument("--quick", action="store_true", help="tiny student, small sizes: figures mean nothing")
+    parser.add_argument("--repeats", type=int, help="rounds of alternation (default: 1 or 2, by case)")
+    parser.add_argument("--model", default="smollm2-135m")
+    parser.add_argument("--out", type=Path, help="the JSON file that is read and added to")
+    parser.add_argument("--show", action="store_true", help="measure nothing")
+    parser.add_argument("--markdown", action="store_true", help="the table as Markdown")
+    parser.add_argument("--no-plots", action="store_true")
+    a = parser.parse_args(argv)
+    if a.again and not a.only:
+        parser.error("--again needs --only: name what is to be measured anew")
+    wanted = [word for text in a.only for word in text.split(",") if word] or list(SECTIONS)
+    unknown = [word for word in wanted if word not in SECTIONS and word not in CASES]
+    if unknown:
+        parser.error(f"--only {unknown[0]}: no such section or case; known: {', '.join([*SECTIONS, *CASES])}")
+    sections = QUICK_SECTIONS if a.quick else SECTIONS
+    a.names = list(dict.fromkeys(name for word in wanted for name in sections.get(word, (word,))))
+    a.verify = "verify" in wanted
+    a.model = "tiny-student" if a.quick else a.model
+    a.out = a.out or (QUICK_OUT if a.quick else OUT)
+    return a
 
 
-def summary(kind: str, sides: dict[str, list[dict[str, Any]]]) -> dict[str, float]:
-    """Medians, the ratio peer/ours of time, and ours/peer of peak memory, where both sides were measured."""
-    out: dict[str, float] = {}
-    for side, runs in sides.items():
-        seconds = timed(kind, runs)
-        if seconds:
-            out[f"{side}_seconds"] = median(seconds)
-            out[f"{side}_peak_gib"] = max(run["peak_gib"] for run in runs if "peak_gib" in run)
-    if "ours_seconds" in out and "peer_seconds" in out:
-        out["speedup"] = out["peer_seconds"] / out["ours_seconds"]
-        out["memory_share"] = out["ours_peak_gib"] / out["peer_peak_gib"]
-    return out
+def measure_all(a: argparse.Namespace, data: dict[str, Any]) -> bool:
+    """Measure what is missing and keep it in `a.out` after each process; whether anything failed."""
+    a.out.parent.mkdir(parents=True, exist_ok=True)
+    todo, failed = to_measure(a, data["cases"]), False
+    with tempfile.TemporaryDirectory() as folder:
+        for i, (name, options, side, anew) in enumerate(todo, 1):
+            kind = CASES[name][0]
+            weights = {s: Path(folder) / f"{name}.{s}" for s in sides(name)}
+            run = one(kind, side, options, a.model, weights[side])
+            if anew and (i == 1 or todo[i - 2][0] != name):  # its first run is there: the older ones may go
+                runs: dict[str, list[Any]] = {s: [] for s in sides(name)}
+                method = METHOD.get(kind, 1)
+                case = {"kind": kind, "method": method, "options": options, "model": a.model, "runs": runs}
+                data["cases"][name] = case
+            case = data["cases"][name]
+            case["runs"].setdefault(side, []).append(run)
+            case["summary"] = summary(kind, case["runs"])
+            if kind == "update":
+                known = (case.get("agreement") or {}).get("weights_difference")
+                case["agreement"] = agreement(case["runs"], difference(weights, known))
+            data["about"], data["quick"] = about(), a.quick
+            save(a.out, data)
+            failed |= "error" in run
+            seconds = ", ".join(f"{s:.2f}" for s in run.get("seconds", []))
+            text = run.get("error") or f"{seconds} s, peak {run['peak_gib']:.2f} GiB"
+            print(f"[{i}/{len(todo)}] {name} {side}: {text}", file=sys.stderr, flush=True)
+            for file in Path(folder).iterdir():
+                if file not in weights.values():
+                    file.unlink()
+    if a.verify:
+        failed |= not verify(a, data)
+    return failed
+
+
+def to_measure(a: argparse.Namespace, cases: dict[str, Any]) -> list[tuple[str, Options, str, bool]]:
+    """(case, options, side, from nothing) in order: what is asked for and not there, or there in another form."""
+    todo = []
+    for name in a.names:
+        kind, options, rounds = CASES[name]
+        options, rounds = (quick_options(name), 1) if a.quick else (options, a.repeats or rounds)
+        old = cases.get(name)
+        if a.again or a.quick or stale(old, options, a.model, METHOD.get(kind, 1)):
+            old = None
+        todo += [(name, options, side, old is None) for _, side in left_to_do(old, sides(name), rounds)]
+    return todo
+
+
+def difference(weights: dict[str, Path], known: float | None) -> float | None:
+    """|ours - peer| / |peer| over the trained weights in these files; `known` where one of them is not there."""
+    found = {side: array.array("f", path.read_bytes()) for side, path in weights.items() if path.exists()}
+    if len(found) < 2:
+        return known
+    return math.dist(found["ours"], found["peer"]) / max(math.hypot(*found["peer"]), 1e-30)
+
+
+def one(kind: str, side: str, options: Options, model: str, weights: Path) -> dict[str, Any]:
+    """One process: its JSON, or its error. A peer out of memory is tried again with half of the rows at a time."""
+    words = [kind, side, "--model", model]
+    for name, value in options.items():
+        words += [f"--{name}", str(value)]
+    extra = ["--weights", str(weights)] if kind == "update" else []
+    path = os.pathsep.join(filter(None, [str(ROOT / "src"), os.environ.get("PYTHONPATH")]))
+    done = subprocess.run(
+        [sys.executable, str(HERE / "measure.py"), *words, *extra],
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    command = " ".join(["measure.py", *words])
+    if done.returncode == 0:
+        found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+        return {**found, "command": command}
+    if done.returncode < 0:
+        last = f"ended by signal {-done.returncode}"
+    else:
+        last = (done.stderr.strip().splitlines() or [f"exit {done.returncode}"])[-1]
+    rows = int(options.get("peer-rows", 8))
+    full = any(sign in text for sign in NO_MEMORY for text in (last, done.stderr[-2000:]))
+    if side == "peer" and kind != "sample" and rows > 1 and full:
+        print(f"{rows} rows at a time do not fit into memory; trying {rows // 2}", file=sys.stderr, flush=True)
+        return {**one(kind, side, {**options, "peer-rows": rows // 2}, model, weights), "did_not_fit": rows}
+    return {"error": pathless(last)[-300:], "command": command}
+
+
+def pathless(text: str) -> str:
+    """Without folders of this machine."""
+    return re.sub(r"(?:/[\w.+-]+)+/", "", text)
+
+
+def verify(a: argparse.Namespace, data: dict[str, Any]) -> bool:
+    """Checking answers beside a loop over Math-Verify; whether it was measured, or is not there to be measured."""
+    program = HERE / "verify.py"
+    if not program.exists():
+        print("verify: benchmarks/speed/verify.py is not there; left out", file=sys.stderr)
+        return True
+    if "verify" in data and not (a.again or a.quick):
+        return True
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "verify.json"
+        words = ["--out", str(out), *(["--quick"] if a.quick else [])]
+        done = subprocess.run([sys.executable, str(program), *words], stdout=sys.stderr, check=False)
+        if done.returncode or not out.exists():
+            print(f"verify: ended with exit code {done.returncode}", file=sys.stderr)
+            return False
+        data["verify"] = json.loads(out.read_text())
+    data["about"] = about()
+    save(a.out, data)
+    return True
+
+
+def save(path: Path, data: dict[str, Any]) -> None:
+    """Whole or not at all."""
+    draft = path.with_suffix(".part")
+    draft.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+    draft.replace(path)
 
 
 def about() -> dict[str, Any]:
-    """The machine and the versions."""
+    """The machine, the versions, the command."""
     info = Path("/proc/cpuinfo")
-    names = [line.split(":", 1)[1].strip() for line in info.read_text().splitlines() if line.startswith("model name")]
+    rows = info.read_text().splitlines() if info.exists() else []
+    names = [row.split(":", 1)[1].strip() for row in rows if row.startswith("model name")]
     return {
         "cpu": names[0] if names else platform.processor(),
         "cores": os.cpu_count(),
+        "memory_gib": round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30, 1),
+        "threads_asked_for": os.environ.get("OMP_NUM_THREADS"),
         "python": platform.python_version(),
-        "versions": {name: importlib.metadata.version(name) for name in TORCH},
+        "versions": {name: importlib.metadata.version(name) for name in LIBRARIES},
+        "command": " ".join(["run.py", *(Path(word).name if "/" in word else word for word in sys.argv[1:])]),
+        "measured": datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
     }
 
 
-def table(data: dict[str, Any]) -> str:
-    """What was measured, as Markdown."""
-    lines = ["| case | ours s | peer s | faster | ours GiB | peer GiB | memory |", "|---|---|---|---|---|---|---|"]
+def show(data: dict[str, Any], plain: bool) -> None:
+    """The table, and whether both sides did the same updates."""
+    rows = lines(data, {} if data.get("quick") else BOUNDS, METHOD)
+    if plain:
+        print(markdown(rows))
+    else:
+        from rich.console import Console
+        from rich.table import Table
+
+        table = Table(caption="time: times faster than the peer; memory: share of the peer's peak")
+        for column in ("measurement", "ours", "peer", "ratio", "bound", "met?"):
+            table.add_column(column, justify="left" if column in ("measurement", "met?") else "right")
+        for row in rows:
+            table.add_row(*cells(row), style={True: "green", False: "bold red", None: ""}[row.met])
+        Console(width=None if sys.stdout.isatty() else 130).print(table)
     for name, case in data["cases"].items():
-        s = case["summary"]
-        cells = [s.get("ours_seconds"), s.get("peer_seconds"), s.get("speedup"), s.get("ours_peak_gib")]
-        cells += [s.get("peer_peak_gib"), s.get("memory_share")]
-        text = ["" if value is None else f"{value:.2f}" for value in cells]
-        lines.append(f"| {name} | " + " | ".join(text) + " |")
-    return "\n".join(lines)
+        same = case.get("agreement")
+        if same:
+            found = f"weights {same['weights_difference']:.1e}, " if "weights_difference" in same else ""
+            found += f"gradient norm {same['grad_norm_difference']:.1e}, loss {same['loss_difference']:.1e}"
+            print(f"{name}: {'the same update' if same['same'] else 'NOT THE SAME UPDATE'} ({found} apart)")
+    if "verify" in data:
+        print("verify:", json.dumps(data["verify"].get("summary", "measured; see the JSON file")))
 
 
-def main() -> None:
-    """See the module."""
-    parser = argparse.ArgumentParser(description="Our engine beside transformers.generate and TRL's GRPOTrainer.")
-    parser.add_argument("--only", nargs="*", help=f"cases: {', '.join([*CASES, *GROWTH])}")
-    parser.add_argument("--out", type=Path, default=OUT)
-    parser.add_argument("--model", default="smollm2-135m")
-    parser.add_argument("--quick", action="store_true", help="small sizes on the tiny student: does it run?")
-    parser.add_argument("--show", action="store_true", help="only print what FILE holds")
-    a = parser.parse_args()
-    data = json.loads(a.out.read_text()) if a.out.exists() else {"cases": {}}
-    cases = {**CASES, **GROWTH}
-    wanted = a.only if a.only else [name for name in cases if name not in data["cases"]]
-    model = "tiny-student" if a.quick else a.model
-    for name in [] if a.show else wanted:
-        kind, options, rounds = cases[name]
-        options = {**options, **QUICK} if a.quick else options
-        runs: dict[str, list[dict[str, Any]]] = {"ours": []} if name in GROWTH else {"ours": [], "peer": []}
-        for _ in range(1 if a.quick else rounds):
-            for side, found in runs.items():
-                found.append(one(kind, side, options, model))
-                print(f"{name} {side}: {json.dumps(found[-1])[:200]}", file=sys.stderr, flush=True)
-                data["cases"][name] = {
-                    "kind": kind, "options": options, "model": model, "runs": runs, "summary": summary(kind, runs),
-                }  # fmt: skip
-                data["about"] = about()
-                a.out.parent.mkdir(parents=True, exist_ok=True)
-                a.out.write_text(json.dumps(data, indent=1) + "\n")
-    print(table(data))
+def draw(data: dict[str, Any], folder: Path) -> None:
+    """Growth curves beside the results, and their exponents."""
+    from plots import growth
+
+    try:
+        for text in growth(data, folder):
+            print(text)
+    except ModuleNotFoundError as error:
+        print(f"no plots: {error.name} is not installed (pip install -e '.[bench]')", file=sys.stderr)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
