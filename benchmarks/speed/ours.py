@@ -10,13 +10,13 @@ from typing import Any
 import torch
 from work import LR, NO_END, Watched, advantages, completion_ids, prompt_ids
 
-from realm_cli.engines import grpo
+from realm_cli.engines import grpo, sampler
 from realm_cli.engines.callbacks import attach_lora
 from realm_cli.engines.loading import LoadedModel
 from realm_cli.engines.sampler import LocalGenerator
-from realm_cli.protocols import Completion, RlJob, SamplingParams, Scored
+from realm_cli.protocols import Completion, GenRequest, RlJob, SamplingParams, Scored
 from realm_cli.recipe import BridgeConfig, EngineConfig, LoraSettings, TrainRlConfig
-from realm_cli.records import PlanRow, Sample
+from realm_cli.records import Message, PlanRow, Sample
 
 
 def sampling(loaded: LoadedModel, a: Any) -> Callable[[int], int]:
@@ -24,11 +24,12 @@ def sampling(loaded: LoadedModel, a: Any) -> Callable[[int], int]:
     prompts = prompt_ids(a, loaded.model.config.vocab_size)
     generator = LocalGenerator(loaded, a.groups * a.completions)
     generator._ends = torch.tensor([NO_END])
-    keys = [str(i) for i in range(a.groups)]
+    give_ids(prompts)
+    requests = [GenRequest(str(i), _numbered(i), n=a.completions) for i in range(a.groups)]
 
     def work(tokens: int) -> int:
         params = SamplingParams(max_tokens=tokens, temperature=1.0)
-        return sum(c.n_tokens for row in generator.sample_ids(prompts, keys, a.completions, params) for c in row)
+        return sum(c.n_tokens for _, row in generator.generate(requests, params) for c in row)
 
     return work
 
@@ -50,15 +51,14 @@ def training(loaded: LoadedModel, a: Any, *, sampled: bool) -> Any:
         bare_messages=lambda problem_id: [], on_samples=lambda rows: None, on_metrics=lambda row: None,
         evaluate=lambda generator, step: {"dev_bare": 0.0}, eval_every=10**6, out_dir=Path(folder.name) / "adapter",
     )  # fmt: skip
-    # Prompts of exact lengths; `messages` holds the prompt's number.
-    grpo.encode_prompt = lambda tokenizer, messages: list(prompts[int(messages[0]["content"])])
+    give_ids(prompts)
 
     class Fed(Watched, grpo._Trainer):
         def _sample(self, plan: Sequence[PlanRow]) -> list[list[Completion]]:
             if not sampled:
                 rows = [Completion("", a.response, False, row) for row in given]
                 return [rows[i * a.completions : (i + 1) * a.completions] for i in range(a.groups)]
-            found = self.generator.sample_ids(prompts, [row.id for row in plan], a.completions, self.params)
+            found = super()._sample(plan)
             # All are as long as they may be; they are to be trained on all the same.
             return [[Completion(c.text, c.n_tokens, False, c.token_ids, c.logprobs) for c in row] for row in found]
 
@@ -74,10 +74,19 @@ def training(loaded: LoadedModel, a: Any, *, sampled: bool) -> Any:
     return trainer
 
 
+def give_ids(prompts: Sequence[tuple[int, ...]]) -> None:
+    """Prompts of exact lengths: `messages` holds a prompt's number, and encoding looks it up."""
+    grpo.encode_prompt = sampler.encode_prompt = lambda tokenizer, messages: list(prompts[int(messages[0]["content"])])
+
+
+def _numbered(number: int) -> list[Message]:
+    return [{"role": "user", "content": str(number)}]
+
+
 def _plan_row(step: int, slot: int) -> PlanRow:
     return PlanRow(
         id=f"{step}-{slot}", step=step, slot=slot, problem_id=str(slot), lam=0.0, p_routed=0.0, routed=False,
-        shown=[], messages=[{"role": "user", "content": str(slot)}],
+        shown=[], messages=_numbered(slot),
     )  # fmt: skip
 
 

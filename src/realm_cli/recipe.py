@@ -203,15 +203,13 @@ class EvalConfig(Block):
 
 
 class EngineConfig(Block):
-    """How models run, and how many processes check answers."""
+    """How models run."""
 
     shared_prefix: Literal["auto", "off"] = "auto"  # compute a prompt once for all its completions; off: once for each
     batch_rows: int = Field(64, ge=1)  # completions decoded together, at most
     kv_gib: float = Field(4.0, gt=0)  # memory for keys and values while sampling; fewer rows where it does not suffice
     threads: int = Field(0, ge=0)  # 0 = the library's default
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    workers: int = Field(0, ge=0)  # processes of `realm verify`; 0 = one per core
-    verify_timeout: float = Field(5.0, gt=0)  # seconds for one symbolic comparison of answers
 
 
 class Recipe(Block):

@@ -15,6 +15,7 @@ from engines.conftest import random_model
 from engines.toys import toy_nf4
 from realm_cli.engines import grouped_attention
 from realm_cli.engines.batches import TokenRow, micro_batches
+from realm_cli.engines.cache import DecodeCache
 from realm_cli.engines.callbacks import attach_lora
 from realm_cli.engines.grouped_attention import (
     LAYOUT,
@@ -230,6 +231,20 @@ def test_the_switch_and_the_trial(caplog: pytest.LogCaptureFixture, monkeypatch:
     eager.config._attn_implementation = "eager"
     assert not shares_prefix(eager, "auto")
     assert caplog.records[-1].getMessage().endswith("attention implementation eager")
+
+
+def test_the_trial_covers_decoding_and_each_state_of_a_model(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = random_model("llama").requires_grad_(False)
+    assert shares_prefix(model, "auto")
+    true = DecodeCache.attend
+    monkeypatch.setattr(DecodeCache, "attend", lambda self, *args: 1.2 * true(self, *args))
+    assert shares_prefix(model, "auto")  # the answer is kept
+    model.requires_grad_(True)
+    assert not shares_prefix(model, "auto")  # in training it is tried again
+    (record,) = caplog.records
+    assert "log-probabilities differ by " in record.getMessage()
 
 
 def test_a_layout_reaches_the_attention(make_loaded: Make) -> None:

@@ -337,6 +337,7 @@ def test_memory_bounds_the_batch(make_loaded: Make) -> None:
     loaded = make_loaded()
     small = LocalGenerator(loaded, 64, kv_gib=100 * 256 / 2**30)
     assert small.kv_tokens() == 100
+    assert shares_prefix(loaded.model, "auto")  # tried before rows are counted
     rows: list[int] = []
     loaded.model.register_forward_pre_hook(
         lambda module, args, kwargs: rows.append(kwargs["input_ids"].shape[0]), with_kwargs=True
@@ -347,3 +348,19 @@ def test_memory_bounds_the_batch(make_loaded: Make) -> None:
     wide = dict(LocalGenerator(loaded).generate(ask("hi", "a"), params))
     assert max(rows) == 2
     assert [c.token_ids for c in got[0]] == [c.token_ids for c in wide[0]]
+
+
+def test_a_group_that_does_not_fit_computes_its_prompt_once(make_loaded: Make) -> None:
+    """12 samples through a batch of 5: they join in parts, and one forward sees the prompt."""
+    loaded = make_loaded(seed=3)
+    assert shares_prefix(loaded.model, "auto")
+    params = SamplingParams(40, 1.0, seed=2)
+    want = run(loaded, ask("What is 12 + 30?", n=12), params)
+    widths: list[int] = []
+    loaded.model.register_forward_pre_hook(
+        lambda module, args, kwargs: widths.append(kwargs["input_ids"].shape[1]), with_kwargs=True
+    )
+    got = run(loaded, ask("What is 12 + 30?", n=12), params, rows=5)
+    assert [c.token_ids for c in got] == [c.token_ids for c in want]
+    assert len({c.n_tokens for c in want}) >= 3  # so that rows come and go
+    assert sum(width > 1 for width in widths) == 1

@@ -40,21 +40,26 @@ class TokenBatch:
     completion_mask: torch.Tensor  # (B, C)
 
 
+def pad_left(
+    rows: Sequence[Sequence[int]], pad_id: int, device: torch.device | str
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Token ids (B, T) padded on the left, and their mask."""
+    width = max(len(row) for row in rows)
+    ids = [[pad_id] * (width - len(row)) + list(row) for row in rows]
+    mask = [[0] * (width - len(row)) + [1] * len(row) for row in rows]
+    return torch.tensor(ids, device=device), torch.tensor(mask, device=device)
+
+
+def positions(mask: torch.Tensor) -> torch.Tensor:
+    """The position of each token of a padded batch (B, T); 0 where there is none."""
+    return (mask.cumsum(-1) - 1).clamp(min=0)
+
+
 def pad_rows(rows: Sequence[TokenRow], pad_id: int, device: torch.device | str) -> TokenBatch:
     """Rows as one padded batch."""
-    width = max(len(row.prompt_ids) for row in rows)
-    length = max(len(row.completion_ids) for row in rows)
-    gaps = [(width - len(row.prompt_ids), length - len(row.completion_ids)) for row in rows]
-
-    def tensor(values: list[list[int]]) -> torch.Tensor:
-        return torch.tensor(values, dtype=torch.long, device=device)
-
-    return TokenBatch(
-        tensor([[pad_id] * left + list(row.prompt_ids) for row, (left, _) in zip(rows, gaps, strict=True)]),
-        tensor([[0] * left + [1] * (width - left) for left, _ in gaps]),
-        tensor([list(row.completion_ids) + [pad_id] * right for row, (_, right) in zip(rows, gaps, strict=True)]),
-        tensor([[1] * (length - right) + [0] * right for _, right in gaps]),
-    )
+    prompts = pad_left([row.prompt_ids for row in rows], pad_id, device)
+    ids, mask = pad_left([row.completion_ids[::-1] for row in rows], pad_id, device)
+    return TokenBatch(*prompts, ids.flip(-1), mask.flip(-1))
 
 
 def pad_id_of(tokenizer: Any) -> int:

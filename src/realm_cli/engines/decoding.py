@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 import torch
 
+from realm_cli.engines.batches import pad_left, positions
 from realm_cli.engines.cache import DecodeCache, States
 from realm_cli.engines.grouped_attention import LAYOUT, NO_MASK, PackedGroup, PackedLayout, causal_model
 
@@ -45,32 +46,32 @@ class SharedDecoder:
 
     def __init__(self, model: Any, room: int) -> None:
         net = causal_model(model)
-        self.body, self.head = net, net.get_output_embeddings()
-        self.device = next(net.parameters()).device
+        self.net, self.device = net, next(net.parameters()).device
         self.cache = DecodeCache(room)
         self.prompts: list[Prompt] = []  # of each row
+        self.newest: Prompt = ()  # the prompt computed last, and the logits (1, V) of the token after it
+        self.first = torch.zeros(0, 0)
 
     def admit(self, prompts: Sequence[Prompt]) -> torch.Tensor:
         """See `Decoder`."""
         groups = [(prompt, len(list(same))) for prompt, same in groupby(prompts)]
         logits = []
-        if groups and groups[0][0] in self.prompts[-1:]:  # the rest of a group of which rows are on their way
+        if groups and groups[0][0] == self.newest and self.newest in self.prompts[-1:]:  # the rest of a split group
             prompt, count = groups.pop(0)
-            row = len(self.prompts) - 1
-            self.cache.share(row, count)
+            self.cache.share(len(self.prompts) - 1, count)
             self.prompts += [prompt] * count
-            logits.append(self._prefill([(prompt, count)], join=False))
+            logits.append(self.first.expand(count, -1))
         chunk: list[tuple[Prompt, int]] = []
         for i, group in enumerate(groups):
             chunk.append(group)
             following = len(groups[i + 1][0]) if i + 1 < len(groups) else PREFILL_TOKENS
             if sum(len(prompt) for prompt, _ in chunk) + following > PREFILL_TOKENS:
-                logits.append(self._prefill(chunk, join=True))
+                logits.append(self._prefill(chunk))
                 self.prompts += [prompt for prompt, count in chunk for _ in range(count)]
                 chunk = []
         return torch.cat(logits)
 
-    def _prefill(self, chunk: Sequence[tuple[Prompt, int]], *, join: bool) -> torch.Tensor:
+    def _prefill(self, chunk: Sequence[tuple[Prompt, int]]) -> torch.Tensor:
         packed, start = [], 0
         for prompt, _ in chunk:
             packed.append(PackedGroup(start, len(prompt)))
@@ -79,15 +80,14 @@ class SharedDecoder:
         ids = torch.tensor([[token for prompt, _ in chunk for token in prompt]], device=self.device)
         places = torch.cat([torch.arange(len(prompt)) for prompt, _ in chunk])[None].to(self.device)
         last = torch.tensor([group.start + group.prompt - 1 for group in packed], device=self.device)
-        layout = PackedLayout(packed, kept if join else None)
-        out = self._forward(ids, places, layout, last)[0]
+        out = self._forward(ids, places, PackedLayout(packed, kept), last)[0]
         counts = [count for _, count in chunk]
-        if join:
-            self.cache.join(kept, packed, counts)
+        self.cache.join(kept, packed, counts)
+        self.newest, self.first = chunk[-1][0], out[-1:]
         return out.repeat_interleave(torch.tensor(counts, device=self.device), dim=0)
 
     def _forward(self, ids: torch.Tensor, places: torch.Tensor, layout: Any, keep: torch.Tensor | int) -> torch.Tensor:
-        out = self.body(
+        out = self.net(
             input_ids=ids,
             position_ids=places,
             attention_mask=NO_MASK,
@@ -125,11 +125,9 @@ class PlainDecoder:
 
     def admit(self, prompts: Sequence[Prompt]) -> torch.Tensor:
         """See `Decoder`; the batch must be empty."""
-        width = max(len(prompt) for prompt in prompts)
-        ids = [[self.pad_id] * (width - len(prompt)) + list(prompt) for prompt in prompts]
-        mask = [[0] * (width - len(prompt)) + [1] * len(prompt) for prompt in prompts]
-        self.mask, self.cache = torch.tensor(mask, device=self.device), None
-        return self._forward(torch.tensor(ids, device=self.device), (self.mask.cumsum(-1) - 1).clamp(min=0))
+        ids, self.mask = pad_left(prompts, self.pad_id, self.device)
+        self.cache = None
+        return self._forward(ids, positions(self.mask))
 
     def _forward(self, ids: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
         out = self.net(

@@ -26,7 +26,7 @@ from typing import Any, Protocol
 import torch
 from peft import PeftModel
 from transformers import AttentionInterface, AttentionMaskInterface
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 NAME = "realm_grouped"
@@ -187,7 +187,7 @@ class PackedLayout:
             span = slice(group.start, group.start + group.tokens)
             q, k, v = query[:, :, span], key[:, :, span], value[:, :, span]
             seen = packed_mask(group, window if short else None).to(query.device)
-            k, v = _repeat(k, q.size(1)), _repeat(v, q.size(1))
+            k, v = (repeat_kv(x, q.size(1) // x.size(1)) for x in (k, v))
             outs.append(torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=seen, scale=scale))
         return torch.cat(outs, dim=2)
 
@@ -204,11 +204,6 @@ def packed_mask(group: PackedGroup, window: int | None = None) -> torch.Tensor:
     seen = torch.ones(size, size, dtype=torch.bool).tril()
     seen &= (segment == segment[:, None]) | (segment == 0)
     return seen if window is None else seen & (position[:, None] - position < window)
-
-
-def _repeat(states: torch.Tensor, heads: int) -> torch.Tensor:
-    """(B, H_kv, T, d) -> (B, H, T, d): each key/value head once per query head that reads it."""
-    return states.repeat_interleave(heads // states.size(1), dim=1) if states.size(1) < heads else states
 
 
 def _fold(states: torch.Tensor, kv_heads: int) -> torch.Tensor:
@@ -235,18 +230,18 @@ class _PackedFlash(torch.autograd.Function):
     def forward(
         ctx: Any, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, groups: Sequence[PackedGroup], scale: float
     ) -> torch.Tensor:
-        heads, kv = q.size(1), k.size(1)
-        out = q.new_empty(1, q.size(2), heads, v.size(3)).transpose(1, 2)
+        kv, repeat = k.size(1), q.size(1) // k.size(1)
+        out = q.new_empty(1, q.size(2), q.size(1), v.size(3)).transpose(1, 2)
         total = torch.empty(q.shape[:3], dtype=torch.float32)
         for group in groups:
             p, c = _spans(group)
             if group.prompt:
                 out[:, :, p], total[:, :, p] = _FLASH(
-                    q[:, :, p], _repeat(k[:, :, p], heads), _repeat(v[:, :, p], heads), 0.0, True, scale=scale
+                    q[:, :, p], repeat_kv(k[:, :, p], repeat), repeat_kv(v[:, :, p], repeat), 0.0, True, scale=scale
                 )
             if group.lengths:
                 qs, ks, vs = (_segments(x[:, :, c], group) for x in (q, k, v))
-                own = _FLASH(qs, _repeat(ks, heads), _repeat(vs, heads), 0.0, True, scale=scale)
+                own = _FLASH(qs, repeat_kv(ks, repeat), repeat_kv(vs, repeat), 0.0, True, scale=scale)
                 o, z = (_joined(x, group) for x in own)
                 if group.prompt:
                     o1, z1 = _FLASH(_fold(q[:, :, c], kv), k[:, :, p], v[:, :, p], 0.0, False, scale=scale)
@@ -260,7 +255,7 @@ class _PackedFlash(torch.autograd.Function):
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         q, k, v, out, total = ctx.saved_tensors
         (grad,) = grads
-        heads, kv = q.size(1), k.size(1)
+        heads, kv, repeat = q.size(1), k.size(1), q.size(1) // k.size(1)
         dq, dk, dv = torch.zeros_like(q), torch.zeros_like(k), torch.zeros_like(v)
 
         def back(causal: bool, *tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -272,7 +267,12 @@ class _PackedFlash(torch.autograd.Function):
             prompt = k[:, :, p], v[:, :, p]
             if group.prompt:
                 dq[:, :, p], gk, gv = back(
-                    True, grad[:, :, p], q[:, :, p], *(_repeat(x, heads) for x in prompt), out[:, :, p], total[:, :, p]
+                    True,
+                    grad[:, :, p],
+                    q[:, :, p],
+                    *(repeat_kv(x, repeat) for x in prompt),
+                    out[:, :, p],
+                    total[:, :, p],
                 )
                 dk[:, :, p] += _summed(gk, kv)
                 dv[:, :, p] += _summed(gv, kv)
@@ -286,7 +286,7 @@ class _PackedFlash(torch.autograd.Function):
                 g, query, o, z, key, value = (_segments(x[:, :, c], group) for x in (grad, q, out, total, k, v))
                 if not group.even:
                     g = g * group.valid[:, None, :, None]  # a padded query asks nothing of the keys
-                found = back(True, g, query, _repeat(key, heads), _repeat(value, heads), o, z)
+                found = back(True, g, query, repeat_kv(key, repeat), repeat_kv(value, repeat), o, z)
                 dq[:, :, c] += _joined(found[0], group)
                 dk[:, :, c] += _joined(_summed(found[1], kv), group)
                 dv[:, :, c] += _joined(_summed(found[2], kv), group)
@@ -300,5 +300,5 @@ def _spans(group: PackedGroup) -> tuple[slice, slice]:
 
 
 def _summed(states: torch.Tensor, kv_heads: int) -> torch.Tensor:
-    """(B, H, T, d) -> (B, H_kv, T, d): the inverse of `_repeat` for gradients."""
+    """(B, H, T, d) -> (B, H_kv, T, d): the inverse of `repeat_kv` for gradients."""
     return states.unflatten(1, (kv_heads, -1)).sum(2) if states.size(1) > kv_heads else states

@@ -109,8 +109,8 @@ def threads(n: int) -> None:
 def keep_freed_memory() -> None:
     """Let the C library keep what is freed for the next tensor, where it is glibc; elsewhere nothing happens.
 
-    By default it gives every block above 128 KiB back to the system, and each forward pass pays again for the pages of
-    all its activations: a third to a half of a training step's time where that is slow, as in virtual machines.
+    By default it gives every block above some size back to the system, and each forward pass pays again for the pages
+    of all its activations, which is slow in virtual machines.
     """
     top_pad, trim_threshold, mmap_threshold = -2, -1, -3  # names of glibc's mallopt
     with contextlib.suppress(OSError, AttributeError):

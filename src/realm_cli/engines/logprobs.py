@@ -10,7 +10,8 @@ last prompt token is repeated so that each completion's first token is predicted
 Logits exist only for completion tokens, and only a piece of them at a time: the gradient of log softmax(h W)[y] with
 respect to h, W[y] - softmax(h W) W, is worked out beside the value while the piece is there, and multiplied by what
 comes from above in the backward pass. That holds while the head is frozen, as it is under LoRA on linear layers; other
-heads go through the model's own.
+heads go through the model's own. (TRL 1.16 has such a head in trl.kernels, with a third product to work the piece out
+again in the backward pass; TRL 1.14, the last for Python 3.10, has none that takes chosen places.)
 
 Usage: `logps, entropies = row_logprobs(model, packs, pad_id, shared=True, entropy=True)`
 """
@@ -22,11 +23,12 @@ from typing import Any
 
 import torch
 
-from realm_cli.engines.batches import Pack, TokenRow
+from realm_cli.engines.batches import Pack, TokenRow, pad_left, positions
 from realm_cli.engines.grouped_attention import LAYOUT, NO_MASK, PackedGroup, PackedLayout, causal_model
 
 PIECE_LOGITS = 1 << 24  # logits held at once (64 MiB in float32)
-_SCALED = ("final_logit_softcapping", "logit_scale", "logits_scaling")  # heads that do more than multiply
+# What some models do to logits beside multiplying: such heads go through the model's own forward.
+_SCALED = ("final_logit_softcapping", "logit_scale", "logits_scaling", "output_multiplier", "lm_head_multiplier")
 
 
 def row_logprobs(
@@ -81,24 +83,12 @@ def _shared_inputs(packs: Sequence[Pack]) -> tuple[dict[str, Any], torch.Tensor]
 
 
 def _plain_inputs(rows: Sequence[TokenRow], pad_id: int) -> tuple[dict[str, Any], torch.Tensor]:
-    width = max(len(row.prompt_ids) + len(row.completion_ids) for row in rows)
-    ids: list[list[int]] = []
-    mask: list[list[int]] = []
+    ids, mask = pad_left([row.prompt_ids + row.completion_ids for row in rows], pad_id, "cpu")
     keep: list[int] = []
-    for i, row in enumerate(rows):
-        tokens = [*row.prompt_ids, *row.completion_ids]
-        gap = width - len(tokens)
-        ids.append([pad_id] * gap + tokens)
-        mask.append([0] * gap + [1] * len(tokens))
-        first = i * width + gap + len(row.prompt_ids) - 1
-        keep += range(first, first + len(row.completion_ids))
-    attention = torch.tensor(mask)
-    inputs = {
-        "input_ids": torch.tensor(ids),
-        "attention_mask": attention,
-        "position_ids": (attention.cumsum(-1) - 1).clamp(min=0),
-    }
-    return inputs, torch.tensor(keep)
+    for i, row in enumerate(rows, 1):
+        end = i * ids.size(1) - 1  # the last token predicts nothing
+        keep += range(end - len(row.completion_ids), end)
+    return {"input_ids": ids, "attention_mask": mask, "position_ids": positions(mask)}, torch.tensor(keep)
 
 
 def _scored(

@@ -26,17 +26,18 @@ from typing import Any
 import numpy as np
 import torch
 
+from realm_cli.engines.batches import TokenRow, micro_batches, pad_id_of
 from realm_cli.engines.decoding import Decoder, PlainDecoder, SharedDecoder
 from realm_cli.engines.drawing import choose, stream
-from realm_cli.engines.grouped_attention import causal_model
 from realm_cli.engines.loading import LoadedModel, encode_completion, encode_prompt, end_ids
+from realm_cli.engines.logprobs import row_logprobs
 from realm_cli.engines.self_check import shares_prefix
 from realm_cli.errors import EngineError
 from realm_cli.protocols import Completion, GenRequest, SamplingParams
 from realm_cli.records import Message
 
 DROP_SHARE, REFILL_SHARE = 4, 8  # finished rows leave when they are 1/4 of the batch, 1/8 if others wait
-NLL_LOGITS = 1 << 27  # logits held at once by `nll` (512 MiB)
+NLL_TOKENS = 8192  # in one forward of `nll`
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,10 @@ class LocalGenerator:
     def _device(self) -> torch.device:
         return next(self.loaded.model.parameters()).device
 
+    @property
+    def _pad_id(self) -> int:
+        return pad_id_of(self.loaded.tokenizer)
+
     def generate(
         self, requests: Sequence[GenRequest], params: SamplingParams
     ) -> Iterator[tuple[int, list[Completion]]]:
@@ -94,16 +99,6 @@ class LocalGenerator:
                 found = done.pop(row.request)
                 yield row.request, [found[sample] for sample in sorted(found)]
 
-    def sample_ids(
-        self, prompts: Sequence[tuple[int, ...]], keys: Sequence[str], n: int, params: SamplingParams
-    ) -> list[list[Completion]]:
-        """n completions of each prompt given as token ids; `keys` name the prompts in the seeds."""
-        rows = [
-            _Row(i, j, prompt, key) for i, (prompt, key) in enumerate(zip(prompts, keys, strict=True)) for j in range(n)
-        ]
-        found = {(row.request, row.sample): completion for row, completion in self._sample(rows, params)}
-        return [[found[i, j] for j in range(n)] for i in range(len(prompts))]
-
     def _sample(self, rows: Sequence[_Row], params: SamplingParams) -> Iterator[tuple[_Row, Completion]]:
         """The rows' completions as they finish."""
         if not rows:
@@ -119,7 +114,7 @@ class LocalGenerator:
         """A fresh decoder of this model for rows of at most `room` new tokens."""
         if shared:
             return SharedDecoder(self.loaded.model, room)
-        return PlainDecoder(self.loaded.model, int(self.loaded.tokenizer.pad_token_id or 0))  # masked: any id does
+        return PlainDecoder(self.loaded.model, self._pad_id)
 
     def kv_tokens(self) -> int:
         """Tokens whose keys and values fit into the memory given."""
@@ -131,33 +126,20 @@ class LocalGenerator:
 
     def nll(self, pairs: Sequence[tuple[Sequence[Message], str]]) -> list[float]:
         """Mean negative log-likelihood in nats per completion token, the end-of-turn token included, for each pair."""
-        tokenizer = self.loaded.tokenizer
-        rows = [(encode_prompt(tokenizer, messages), encode_completion(tokenizer, text)) for messages, text in pairs]
-        out = [0.0] * len(rows)
-        order = sorted(range(len(rows)), key=lambda i: len(rows[i][0]) + len(rows[i][1]))
-        with sampling_mode(self.loaded.model):
-            while order:
-                longest = max(len(rows[i][1]) for i in order[-self.batch_rows :]) + 1
-                size = max(1, min(self.batch_rows, NLL_LOGITS // (longest * len(tokenizer))))
-                chunk, order = order[-size:], order[:-size]
-                for i, value in zip(chunk, self._nll_chunk([rows[i] for i in chunk]), strict=True):
-                    out[i] = value
-        return out
-
-    def _nll_chunk(self, rows: Sequence[tuple[list[int], list[int]]]) -> list[float]:
-        ids, mask = self._pad([[*prompt, *completion] for prompt, completion in rows])
-        self._check_length(ids.size(1), "a prompt with its completion")
-        keep = max(len(completion) for _, completion in rows)
-        out = causal_model(self.loaded.model)(
-            input_ids=ids,
-            attention_mask=mask,
-            position_ids=_positions(mask),
-            use_cache=False,
-            logits_to_keep=keep + 1,
-        )
-        logits = out.logits[:, :-1].float()
-        logprobs = logits.gather(-1, ids[:, -keep:, None]).squeeze(-1) - logits.logsumexp(-1)
-        return [-float(logprobs[i, keep - len(completion) :].mean()) for i, (_, completion) in enumerate(rows)]
+        tokenizer, model = self.loaded.tokenizer, self.loaded.model
+        rows = [
+            TokenRow(tuple(encode_prompt(tokenizer, messages)), tuple(encode_completion(tokenizer, text)), 1.0)
+            for messages, text in pairs
+        ]
+        for row in rows:
+            self._check_length(len(row.prompt_ids) + len(row.completion_ids), "a prompt with its completion")
+        shared, found = shares_prefix(model, self.shared), {}
+        with sampling_mode(model):
+            for packs in micro_batches(rows, NLL_TOKENS, shared=shared):
+                logps, _ = row_logprobs(model, packs, self._pad_id, shared=shared)
+                for row, total in zip((row for pack in packs for row in pack), logps.sum(-1).tolist(), strict=True):
+                    found[row] = -total / len(row.completion_ids)
+        return [found[row] for row in rows]
 
     def _completions(
         self, finished: Sequence[tuple[_Row, list[int], list[float], bool]], stop: Sequence[str]
@@ -193,15 +175,8 @@ class LocalGenerator:
             self.loaded.tokenizer.batch_decode(rows, skip_special_tokens=False, clean_up_tokenization_spaces=False)
         )
 
-    def _pad(self, rows: Sequence[Sequence[int]]) -> tuple[torch.Tensor, torch.Tensor]:
-        """(B, T) ids, padded on the left, and their mask."""
-        width = max(len(row) for row in rows)
-        pad = int(self.loaded.tokenizer.pad_token_id or 0)  # masked, so any id does
-        ids = [[pad] * (width - len(row)) + list(row) for row in rows]
-        mask = [[0] * (width - len(row)) + [1] * len(row) for row in rows]
-        return torch.tensor(ids, device=self._device), torch.tensor(mask, device=self._device)
-
     def max_length(self) -> int:
+        """Positions that the model has."""
         config = self.loaded.model.config.get_text_config()
         return int(getattr(config, "max_position_embeddings", None) or 1 << 30)
 
@@ -244,8 +219,8 @@ class _Batch:
             elif refill or dead * DROP_SHARE >= len(self.rows):
                 self._keep(self.live.nonzero().squeeze(-1).tolist())
             if self.rows:
-                last = self.tokens[range(len(self.rows)), (self.at - 1)]
-                self.logits = self.decoder.step(last)
+                last = self.tokens.gather(1, self.at[:, None] - 1)
+                self.logits = self.decoder.step(last.squeeze(1))
                 if refill:
                     self._admit()
             if finished:
@@ -327,7 +302,3 @@ def sampling_mode(model: Any) -> Iterator[None]:
         for module in checkpointed:
             module.gradient_checkpointing = True
         model.train(training)
-
-
-def _positions(mask: torch.Tensor) -> torch.Tensor:
-    return (mask.cumsum(-1) - 1).clamp(min=0)

@@ -1,7 +1,8 @@
 """Whether a model's prompts may be shared, found out once: by what its configuration says, then by trying.
 
-The trial compares the shared-prefix forward with the plain one on a few random tokens: logits, log-probabilities of
-completions and the norm of their gradient. Past the tolerance the model runs plainly, and one line says so.
+The trial compares training's packed forward and sampling's decoding with the model's own plain forward on a few random
+tokens: log-probabilities of completions, the norm of their gradient, logits of the next tokens. Past the tolerance the
+model runs plainly, and one line says so.
 
 Usage: `if shares_prefix(model, recipe.engine.shared_prefix): ...`
 """
@@ -13,83 +14,83 @@ from typing import Any
 
 import torch
 
-from realm_cli.engines.grouped_attention import (
-    LAYOUT,
-    NO_MASK,
-    PackedGroup,
-    PackedLayout,
-    causal_model,
-    use_grouped_attention,
-    why_not,
-)
+from realm_cli.engines.batches import TokenRow
+from realm_cli.engines.decoding import SharedDecoder
+from realm_cli.engines.grouped_attention import causal_model, use_grouped_attention, why_not
+from realm_cli.engines.logprobs import row_logprobs
 
 log = logging.getLogger(__name__)
-TOLERANCE = {torch.float32: 1e-3}  # largest difference of log-probabilities, and relative of gradient norms
-COARSE = 0.25  # in lower precision
+EXACT, COARSE = 1e-3, 0.25  # largest difference in float32 and in lower precision: nats, and relative of norms
 
 
 def shares_prefix(model: Any, switch: str) -> bool:
-    """Whether to share prompts in this model; the answer is kept on it. `switch`: auto | off."""
+    """Whether to share prompts in this model. `switch`: auto | off.
+
+    The answer is kept on the model, one for a frozen model and one for a model in training, whose gradients count too.
+    """
     if switch == "off":
         return False
     net = causal_model(model)
-    known: bool | None = getattr(net, "_realm_shares_prefix", None)
-    if known is None:
+    answers: dict[bool, bool] = net.__dict__.setdefault("_realm_shares_prefix", {})
+    trained = any(p.requires_grad for p in net.parameters())
+    if trained not in answers:
         reason = why_not(model)
         if reason is None:
             use_grouped_attention(model)
             reason = differs(model)
-        known = net._realm_shares_prefix = reason is None
+        answers[trained] = reason is None
         if reason is not None:
             log.warning("shared prefix off, prompts are computed once per completion: %s", reason)
-    return known
+    return answers[trained]
 
 
 def differs(model: Any) -> str | None:
-    """Where the shared forward departs from the plain one on random tokens; None where it does not."""
+    """Where the shared passes depart from the plain one on random tokens; None where they do not."""
     net = causal_model(model)
-    config = net.config.get_text_config()
-    device = next(net.parameters()).device
     draw = torch.Generator().manual_seed(0)
-    prompt = torch.randint(config.vocab_size, (21,), generator=draw)
-    completions = [torch.randint(config.vocab_size, (n,), generator=draw) for n in (7, 4)]
-    group = PackedGroup(0, len(prompt), tuple(len(c) for c in completions))
-    ids = torch.cat([prompt, *completions])[None].to(device)
-    places = torch.cat([torch.arange(21), *(torch.arange(21, 21 + len(c)) for c in completions)])[None].to(device)
+    vocab = net.config.get_text_config().vocab_size
+    prompt, *texts = (tuple(torch.randint(vocab, (n,), generator=draw).tolist()) for n in (21, 7, 4))
     training = net.training
     net.eval()
     try:
-        with torch.enable_grad():
-            packed = net(
-                input_ids=ids,
-                position_ids=places,
-                attention_mask=NO_MASK,
-                use_cache=False,
-                **{LAYOUT: PackedLayout([group])},
-            ).logits[0]
-            start, shared, plain = 21, [], []
-            for c in completions:
-                row = torch.cat([prompt, c])[None].to(device)
-                full = net(input_ids=row, use_cache=False).logits[0]
-                shared.append(_picked(packed[start : start + len(c) - 1], c[1:]))
-                plain.append(_picked(full[21:-1], c[1:]))
-                start += len(c)
-            one, two = torch.cat(shared), torch.cat(plain)
-            norms = [_gradient_norm(net, x.sum()) for x in (one, two)]
+        with torch.inference_mode(False), torch.enable_grad():
+            rows = [TokenRow(prompt, text, 1.0) for text in texts]
+            shared, _ = row_logprobs(net, [rows], 0, shared=True)
+            logits = [_plain(net, (*prompt, *text))[len(prompt) - 1 : -1] for text in texts]
+            plain = torch.cat([_picked(x, text) for x, text in zip(logits, texts, strict=True)])
+            shared = torch.cat([shared[i, : len(text)] for i, text in enumerate(texts)])
+            norms = [_gradient_norm(net, x.sum()) for x in (shared, plain)]
+        with torch.no_grad():
+            decoder = SharedDecoder(net, 2)
+            decoded = [
+                decoder.admit([prompt] * len(texts)),
+                decoder.step(torch.tensor([text[0] for text in texts]).to(plain.device)),
+            ]
+        gap = float((shared - plain).detach().abs().max())
+        for k, found in enumerate(decoded):
+            want = torch.stack([x[k] for x in logits]).detach().float()
+            gap = max(gap, float((found.log_softmax(-1) - want.log_softmax(-1)).abs().max()))
     except (RuntimeError, TypeError, ValueError, AttributeError, KeyError, IndexError) as error:
-        return f"the trial failed ({type(error).__name__}: {str(error).splitlines()[0][:80] if str(error) else ''})"
+        return f"the trial failed ({type(error).__name__}: {(str(error).splitlines() or [''])[0][:80]})"
     finally:
         net.train(training)
-    limit = TOLERANCE.get(packed.dtype, COARSE)
-    gap = float((one - two).detach().abs().max())
+    limit = EXACT if logits[0].dtype == torch.float32 else COARSE
     if not gap <= limit:
         return f"log-probabilities differ by {gap:.2g} from a plain forward (limit {limit:g})"
     off = abs(norms[0] - norms[1]) / max(norms[1], 1e-12)
     return None if off <= limit else f"gradient norms differ by {off:.2g} from a plain forward (limit {limit:g})"
 
 
-def _picked(logits: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
-    return logits.float().log_softmax(-1).gather(-1, ids[:, None].to(logits.device)).squeeze(-1)
+def _plain(net: Any, ids: tuple[int, ...]) -> torch.Tensor:
+    """Logits (T, V) of one row by the model's own forward."""
+    logits: torch.Tensor = net(input_ids=torch.tensor([ids]).to(next(net.parameters()).device), use_cache=False).logits[
+        0
+    ]
+    return logits
+
+
+def _picked(logits: torch.Tensor, ids: tuple[int, ...]) -> torch.Tensor:
+    return logits.float().log_softmax(-1).gather(-1, torch.tensor(ids)[:, None].to(logits.device)).squeeze(-1)
 
 
 def _gradient_norm(net: Any, value: torch.Tensor) -> float:
