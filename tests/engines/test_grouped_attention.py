@@ -225,7 +225,7 @@ def test_the_switch_and_the_trial(caplog: pytest.LogCaptureFixture, monkeypatch:
     assert not shares_prefix(wrong, "auto")
     (record,) = caplog.records
     assert record.getMessage().startswith(
-        "shared prefix off, prompts are computed once per completion: log-probabilities differ by "
+        "LlamaForCausalLM: shared prefix off, each completion computes its prompt: log-probabilities differ by "
     )
     eager = random_model("llama")
     eager.config._attn_implementation = "eager"

@@ -40,7 +40,7 @@ def shares_prefix(model: Any, switch: str) -> bool:
             reason = differs(model)
         answers[trained] = reason is None
         if reason is not None:
-            log.warning("shared prefix off, prompts are computed once per completion: %s", reason)
+            log.warning("%s: shared prefix off, each completion computes its prompt: %s", type(net).__name__, reason)
     return answers[trained]
 
 
