@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import json
 import struct
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 
+from realm_cli.method import checks
 from realm_cli.protocols import (
     Completion,
     Generator,
@@ -179,3 +181,26 @@ def no_progress(label: str, total: int | None) -> Iterator[Callable[[int, str], 
         pass
 
     yield advance
+
+
+@contextmanager
+def installed_checker(folder: Path, code: str, entry_points: str) -> Iterator[None]:
+    """An installed package whose module `a_checker` is `code`, for answer types plugged in as `name = a_checker:f`."""
+    info = folder / "a_checker-1.0.dist-info"
+    info.mkdir(parents=True)
+    (folder / "a_checker.py").write_text(code, encoding="utf-8")
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: a-checker\nVersion: 1.0\n", encoding="utf-8")
+    (info / "entry_points.txt").write_text(f"[realm_cli.checkers]\n{entry_points}\n", encoding="utf-8")
+    sys.path.insert(0, str(folder))
+    _forget_checkers()
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))
+        _forget_checkers()
+
+
+def _forget_checkers() -> None:
+    checks.plugins.cache_clear()
+    checks._load.cache_clear()
+    sys.modules.pop("a_checker", None)

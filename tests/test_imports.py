@@ -31,10 +31,11 @@ ALLOWED: dict[str, set[str]] = {
     "method": _BASE,
     "domains": _BASE | {"method"},
     "artifacts": _BASE | {"recipe", "method"},
-    "stages": _CORE,
+    "checking": _BASE | {"recipe", "method"},
+    "stages": _CORE | {"checking"},
     "report": _CORE,
     "engines": _BASE | {"recipe", "domains"},
-    "cli": _CORE | {"stages", "report", "engines"},
+    "cli": _CORE | {"checking", "stages", "report", "engines"},
 }
 ENGINE_ONLY = {"torch", "transformers", "peft", "trl", "bitsandbytes", "accelerate", "datasets", "openai"}
 COMMANDS = ["distill", "rollout", "verify", "train-rl", "eval", "domain", "demo"]

@@ -17,9 +17,10 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any, TextIO, TypeVar
 
 from pydantic import ValidationError
 
@@ -35,12 +36,18 @@ _LIBRARIES = ("torch", "transformers", "peft", "trl", "bitsandbytes", "math-veri
 
 def iter_rows(path: Path, model: type[RowT], *, made_by: str = "") -> Iterator[RowT]:
     """Yield the rows of a JSONL file, checked. DataError names file and line."""
+    for number, line in iter_lines(path, made_by=made_by):
+        yield parse_row(line, model, f"{path}:{number}")
+
+
+def iter_lines(path: Path, *, made_by: str = "") -> Iterator[tuple[int, str]]:
+    """(line number, line) of every line of a text file that is not blank. DataError where it cannot be read."""
     hint = f"; make it with `{made_by}`" if made_by else "; check the path"
     try:
         with path.open(encoding="utf-8") as lines:
             for number, line in enumerate(lines, 1):
                 if line.strip():
-                    yield _parse(line, model, f"{path}:{number}")
+                    yield number, line
     except FileNotFoundError:
         raise DataError(f"{path}: not found{hint}") from None
     except IsADirectoryError:
@@ -51,7 +58,8 @@ def iter_rows(path: Path, model: type[RowT], *, made_by: str = "") -> Iterator[R
         raise DataError(f"{path}: not readable; check its permissions") from None
 
 
-def _parse(line: str, model: type[RowT], place: str) -> RowT:
+def parse_row(line: str, model: type[RowT], place: str) -> RowT:
+    """One checked row; DataError names `place`."""
     try:
         return model.model_validate_json(line)
     except ValidationError as error:
@@ -78,23 +86,37 @@ def read_rows(path: Path, model: type[RowT], *, made_by: str = "", allow_empty: 
     return rows
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write atomically: temporary name in the same folder, fsync, rename. ArtifactError on a full or closed disk."""
+@contextmanager
+def replacing(path: Path) -> Iterator[TextIO]:
+    """A text file that takes the place of `path` when the block ends, whole and on disk; nothing is left if it fails.
+
+    ArtifactError on a full or closed disk.
+    """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("w", encoding="utf-8") as out:
-            out.write(text)
+            yield out
             out.flush()
             os.fsync(out.fileno())
         temporary.replace(path)
     except OSError as error:
         raise ArtifactError(f"{path}: cannot be written ({error.strerror}); check space and permissions") from None
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a whole file atomically; see `replacing`."""
+    with replacing(path) as out:
+        out.write(text)
 
 
 def write_rows(path: Path, rows: Iterable[Row]) -> None:
-    """Write a whole JSONL file atomically."""
-    write_text(path, "".join(row.model_dump_json() + "\n" for row in rows))
+    """Write a whole JSONL file atomically; the rows may come one by one."""
+    with replacing(path) as out:
+        out.writelines(row.model_dump_json() + "\n" for row in rows)
 
 
 def write_json(path: Path, data: object) -> None:

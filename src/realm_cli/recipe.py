@@ -212,6 +212,14 @@ class EngineConfig(Block):
     device: Literal["auto", "cpu", "cuda"] = "auto"
 
 
+class ChecksConfig(Block):
+    """Answer checks that run in a process of their own: Math-Verify and plug-ins."""
+
+    timeout: float = Field(5.0, gt=0)  # seconds; a check that takes longer is stopped and counts as wrong
+    memory_gib: float = Field(4.0, gt=0)  # address space of that process
+    workers: int = Field(0, ge=0)  # processes that score routes in `verify`; 0 = one per core
+
+
 class Recipe(Block):
     """All stages of one run."""
 
@@ -221,6 +229,7 @@ class Recipe(Block):
     data: DataConfig = DataConfig()
     prompt: PromptConfig = PromptConfig()
     engine: EngineConfig = EngineConfig()
+    checks: ChecksConfig = ChecksConfig()
     rollout: RolloutConfig = RolloutConfig()
     verify: VerifyConfig = VerifyConfig()
     distill: DistillConfig = DistillConfig()

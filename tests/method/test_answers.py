@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fakes import installed_checker
 from realm_cli.errors import ConfigError
-from realm_cli.method import answers
 from realm_cli.method.answers import answer_key, flexible_answer, is_correct, known_types, strict_answer, to_number
 from realm_cli.records import Problem
 
@@ -219,23 +219,11 @@ def test_unreadable_answers_do_not_vote() -> None:
 
 
 @pytest.fixture
-def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def plugin(tmp_path: Path) -> Iterator[None]:
     """An installed package that checks answer_type `parity`, and one whose module is gone."""
-    (tmp_path / "parity_checker.py").write_text(
-        "def check(answer, gold):\n    return int(answer) % 2 == int(gold) % 2\n"
-    )
-    info = tmp_path / "parity-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: parity\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text(
-        "[realm_cli.checkers]\nparity = parity_checker:check\nbroken = gone_for_good:check\n"
-    )
-    monkeypatch.syspath_prepend(str(tmp_path))
-    for cache in (answers._plugins, answers._load):
-        cache.cache_clear()
-    yield
-    for cache in (answers._plugins, answers._load):
-        cache.cache_clear()
+    code = "def check(answer, gold):\n    return int(answer) % 2 == int(gold) % 2\n"
+    with installed_checker(tmp_path, code, "parity = a_checker:check\nbroken = gone_for_good:check"):
+        yield
 
 
 @pytest.mark.usefixtures("plugin")

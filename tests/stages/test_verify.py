@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 from collections.abc import Sequence
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from fakes import no_progress
+from fakes import installed_checker, no_progress
 from realm_cli.artifacts import write_rows
-from realm_cli.errors import DataError
+from realm_cli.errors import ConfigError, DataError, EngineError
 from realm_cli.records import Problem, Route, RouteSet, ScoredRoute
+from realm_cli.stages import verify as stages_verify
+from realm_cli.stages import verify_parts
 from realm_cli.stages.summary import Summary
-from realm_cli.stages.verify import run_verify
+from realm_cli.stages.verify import read_summary, run_verify
 from stages.helpers import apples, cot, gold, load, pool, right, route, slip, stage_in
 
 PROBLEMS = [apples(0, group="x"), apples(1, group="y"), apples(2, "dev", group="y"), apples(3, "test", group="x")]
@@ -140,3 +144,121 @@ def test_no_rows_and_too_few_routes(tmp_path: Path) -> None:
     assert refusal(tmp_path / "a", []) == "no rows; run `realm rollout` again"
     only_test = [r for r in ROUTES if r.problem_id == "p3"]
     assert refusal(tmp_path / "b", only_test) == ("no train or dev problem has two usable routes; sample more with --n")
+
+
+def test_a_doubled_id_is_found_across_problems(tmp_path: Path) -> None:
+    twin = route(2, "ext", 0, right(2), gold(2), id=ROUTES[0].id)
+    assert refusal(tmp_path, [*ROUTES[:6], twin]) == "7: route id 'p0/ext/0' stands twice; ids must be unique"
+    assert not (tmp_path / "verify" / "parts").exists()
+
+
+# ---- long files: parts, processes
+
+
+@pytest.fixture
+def many(monkeypatch: pytest.MonkeyPatch) -> tuple[list[Problem], list[Route]]:
+    """40 problems whose routes lie scattered over the file, and parts so small that there are several."""
+    monkeypatch.setattr(verify_parts, "PART_BYTES", 20_000)
+    routes = sorted((row for i in range(40) for row in pool(i)), key=lambda row: (row.sample, row.source, row.id))
+    return [apples(i, "test" if i % 5 == 4 else "train", group=f"g{i % 3}") for i in range(40)], routes
+
+
+def test_parts_and_processes_change_nothing(
+    tmp_path: Path, many: tuple[list[Problem], list[Route]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    problems, routes = many
+    done = {}
+    for workers in (1, 2):
+        folder = tmp_path / str(workers)
+        write_rows(folder / "routes.jsonl", routes)
+        stage = stage_in(folder, "verify", verify={"leak_limit": 1.0}, checks={"workers": workers})
+        done[workers] = run_verify(stage, problems, folder / "routes.jsonl", progress=no_progress).data
+    assert done[1] == done[2]
+    for file in ("scored.jsonl", "sets.jsonl", "summary.json"):
+        assert (tmp_path / f"1/verify/{file}").read_bytes() == (tmp_path / f"2/verify/{file}").read_bytes()
+    assert not (tmp_path / "2/verify/parts").exists()
+
+    # One part gives the same scores in another order: a problem's routes are scored among themselves.
+    monkeypatch.undo()
+    whole = verify(tmp_path / "whole", routes, problems).data
+    rows = {row["id"]: row for row in load(tmp_path / "whole/verify/scored.jsonl")}
+    assert {row["id"]: row for row in load(tmp_path / "1/verify/scored.jsonl")} == rows
+    assert len(rows) == len(routes) == 240
+    same = ("problems", "routes", "correct", "lucky", "first_error_known", "step_kinds", "groups")
+    assert {k: whole[k] for k in same} == {k: done[1][k] for k in same}
+
+
+def test_a_problem_lies_in_one_part(tmp_path: Path, many: tuple[list[Problem], list[Route]]) -> None:
+    problems, routes = many
+    path = tmp_path / "routes.jsonl"
+    write_rows(path, routes)
+    parts = verify_parts.split(path, {p.id: p for p in problems}, tmp_path / "parts", no_progress)
+    assert len(parts) > 2
+    homes = [(row["problem_id"], part.name) for part in parts for row in load(part / "routes.jsonl")]
+    assert len(homes) == 240
+    assert len(set(homes)) == len({problem for problem, _ in homes}) == 40
+    assert {part: {p.id for p in rows} for part, rows in parts.items()} == {
+        part: {problem for problem, home in homes if home == part.name} for part in parts
+    }
+
+
+def test_a_process_that_ends_is_named(
+    tmp_path: Path, many: tuple[list[Problem], list[Route]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    problems, routes = many
+
+    class Broken:
+        def __init__(self, *_: Any, **__: Any) -> None: ...
+
+        def map(self, *_: Any) -> Any:
+            raise BrokenProcessPool("gone")
+
+        def shutdown(self, **_: Any) -> None: ...
+
+    monkeypatch.setattr(verify_parts, "ProcessPoolExecutor", Broken)
+    write_rows(tmp_path / "routes.jsonl", routes)
+    stage = stage_in(tmp_path, "verify", checks={"workers": 3})
+    with pytest.raises(EngineError, match=r"a scoring process ended, .*; set checks.workers below 3"):
+        run_verify(stage, problems, tmp_path / "routes.jsonl", progress=no_progress)
+    assert not (tmp_path / "verify/parts").exists()
+    assert not (tmp_path / "verify/scored.jsonl").exists()
+
+
+def test_a_mistake_in_a_later_part_stops_all(tmp_path: Path, many: tuple[list[Problem], list[Route]]) -> None:
+    problems, routes = many
+    odd = [p.model_copy(update={"answer_type": "sudoku"}) for p in problems]
+    foreign = [r.model_copy(update={"steps": [], "final_answer": None}) for r in routes]
+    write_rows(tmp_path / "routes.jsonl", foreign)
+    stage = stage_in(tmp_path, "verify", checks={"workers": 2})
+    with pytest.raises(ConfigError, match="unknown answer_type 'sudoku'"):
+        run_verify(stage, odd, tmp_path / "routes.jsonl", progress=no_progress)
+    assert multiprocessing.active_children() == []
+
+
+def test_the_leak_probe_reads_a_sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert verify(tmp_path / "all").data["leak"]["sets"] == 6
+    monkeypatch.setattr(stages_verify, "PROBED", 4)
+    few = verify(tmp_path / "few").data
+    assert (few["leak"]["sets"], few["sets"]) == (4, 6)
+
+
+def test_a_checker_that_hangs_is_stopped_counted_and_reported(tmp_path: Path) -> None:
+    code = "def check(answer, gold):\n    while answer.startswith('hang'):\n        pass\n    return answer == gold\n"
+    problems = [apples(i, answer_type="slow") for i in range(3)]
+    answers = [[gold(i), gold(i), slip(i, 1)[1], slip(i, 2)[1]] for i in range(3)]
+    answers[1][2] = "hang up"
+    routes = [
+        Route(id=f"p{i}/f/{s}", problem_id=f"p{i}", source="f", sample=s, text=cot(right(i), answer))
+        for i, given in enumerate(answers)
+        for s, answer in enumerate(given)
+    ]
+    with installed_checker(tmp_path / "package", code, "slow = a_checker:check"):
+        write_rows(tmp_path / "routes.jsonl", routes)
+        stage = stage_in(tmp_path, "verify", verify={"leak_limit": 1.0}, checks={"timeout": 0.5})
+        summary = run_verify(stage, problems, tmp_path / "routes.jsonl", progress=no_progress)
+    example = {"type": "slow", "reason": "timeouts", "answer": "hang up", "gold": gold(1), "error": ""}
+    checker = {"calls": 7, "timeouts": 1, "crashed": 0, "failed": 0, "examples": [example]}
+    assert summary.data["checker"] == checker  # 12 routes, 7 different answers
+    assert summary.notes[-1] == ("1 of 7 answer checks count as wrong: 1 took over 0.5 s; see checker in summary.json")
+    assert {r["id"]: r["correct"] for r in load(tmp_path / "verify" / "scored.jsonl")}["p1/f/2"] is False
+    assert read_summary(stage) == summary

@@ -41,6 +41,7 @@ def distill(
     Example: realm distill --problems my.jsonl --rules rules.md --teacher openai:http://localhost:8000/v1#Qwen2.5-32B
     """
     from realm_cli.artifacts import open_stage
+    from realm_cli.checking import checking
     from realm_cli.cli.console import progress, say, show
     from realm_cli.cli.context import existing, keep_recipe, load_context, problems_path, read_text
     from realm_cli.cli.teachers import make_guide, replay_file
@@ -70,7 +71,8 @@ def distill(
         say(f"{stage.folder}: already complete; nothing to do (use --force to redo it)")
         return
     extras = Extras(positives, sets_path, scored_path, replay, {p.id: p for p in rows})
-    summary = run_distill(stage, rows, guide, extras, trainer, progress=progress, resume=resume)
+    with checking(context.recipe.checks, say):
+        summary = run_distill(stage, rows, guide, extras, trainer, progress=progress, resume=resume)
     stage.finish()
     keep_recipe(context, problems)
     show(summary, as_json)

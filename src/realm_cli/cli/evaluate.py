@@ -48,6 +48,7 @@ def evaluate(
     Example: realm eval --recipe mine --adapter sft=runs/a/distill/adapter --adapter runs/b/train_rl/adapter
     """
     from realm_cli.artifacts import open_stage
+    from realm_cli.checking import checking
     from realm_cli.cli.console import progress, say, show
     from realm_cli.cli.context import existing, keep_recipe, load_context, problems_path
     from realm_cli.cli.models import eval_models
@@ -73,7 +74,8 @@ def evaluate(
     if resume and stage.done:
         say(f"{stage.folder}: complete; reading its predictions")
     many = compare or len(models) > 1
-    summary = run_eval(stage, chosen, models, routes_path, modes=config.modes, compare=many, progress=progress)
+    with checking(context.recipe.checks, say):
+        summary = run_eval(stage, chosen, models, routes_path, modes=config.modes, compare=many, progress=progress)
     stage.finish()
     keep_recipe(context, None)
     show(summary, as_json)

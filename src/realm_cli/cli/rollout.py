@@ -33,7 +33,8 @@ def rollout(
     Example: realm rollout --problems my.jsonl --model openai:http://localhost:8000/v1#Qwen2.5-7B --n 4
     """
     from realm_cli.artifacts import open_stage
-    from realm_cli.cli.console import progress, show
+    from realm_cli.checking import checking
+    from realm_cli.cli.console import progress, say, show
     from realm_cli.cli.context import keep_recipe, load_context, problems_path
     from realm_cli.engines.build import build_generator
     from realm_cli.errors import ConfigError
@@ -58,7 +59,10 @@ def rollout(
     own = {g.name for g, s in zip(generators, specs, strict=True) if s == "student"}
     own |= set(stage.earlier.get("student_sources", []))  # also where this rerun adds other models only
     stage.note(student_sources=sorted(own))
-    summary = run_rollout(stage, spread(rows, config.limit), generators, self_names=frozenset(own), progress=progress)
+    with checking(context.recipe.checks, say):
+        summary = run_rollout(
+            stage, spread(rows, config.limit), generators, self_names=frozenset(own), progress=progress
+        )
     stage.finish()
     keep_recipe(context, problems)
     show(summary, as_json)

@@ -43,6 +43,7 @@ def train_rl(
     Example: realm train-rl --run runs/mine --adapter none --schedule linear --plan-only
     """
     from realm_cli.artifacts import open_stage
+    from realm_cli.checking import checking
     from realm_cli.cli.console import progress, say, show
     from realm_cli.cli.context import existing, keep_recipe, load_context, problems_path
     from realm_cli.errors import ArtifactError
@@ -80,7 +81,8 @@ def train_rl(
 
     loaded = load_student(context.recipe, adapter=start, trainable=True)
     trainer = RouteGrpoTrainer(loaded, context.recipe.train_rl, context.recipe.seed, context.recipe.engine)
-    summary = run_train_rl(stage, inputs, plan, trainer, progress=progress, resume=resume)
+    with checking(context.recipe.checks, say):
+        summary = run_train_rl(stage, inputs, plan, trainer, progress=progress, resume=resume)
     stage.finish()
     keep_recipe(context, problems)
     show(summary, as_json)

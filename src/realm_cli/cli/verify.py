@@ -33,7 +33,7 @@ def verify(
     from realm_cli.cli.console import progress, say, show
     from realm_cli.cli.context import keep_recipe, load_context, problems_path
     from realm_cli.stages.problems import load_problems
-    from realm_cli.stages.verify import run_verify
+    from realm_cli.stages.verify import read_summary, run_verify
 
     context = load_context(recipe, run, set_)
     path = problems_path(context, problems, measured=True)
@@ -48,7 +48,9 @@ def verify(
     keep_recipe(context, problems, begun=True)
     if resume and stage.done:
         say(f"{stage.folder}: already complete")
-    summary = run_verify(stage, rows, routes_path, progress=progress)
-    stage.finish()
+        summary = read_summary(stage)
+    else:
+        summary = run_verify(stage, rows, routes_path, progress=progress)
+        stage.finish()
     keep_recipe(context, problems)
     show(summary, as_json)

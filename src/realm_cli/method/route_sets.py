@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from statistics import median
@@ -160,7 +160,7 @@ def _same_wrong(
     """Two negatives with one wrong answer and as many steps as a positive, if such are there; [] without a pair."""
     groups: dict[str, list[ScoredRoute]] = defaultdict(list)
     for route in negatives:
-        key = answer_key(route.final_answer, pool.problem)
+        key = answer_key(route.final_answer, pool.problem, correct=False)
         if key is not None:
             groups[key].append(route)
     alike = [[route for route in groups[key] if len(route.steps) in steps] for key in sorted(groups)]
@@ -242,14 +242,14 @@ def _show(chosen: Sequence[ScoredRoute], pool: _Pool, tamper: float, rng: random
 def _distractor(pool: _Pool, rng: random.Random) -> str | None:
     """Another answer: one that a negative gave, else another choice or label, else a near number; None without one."""
     problem = pool.problem
-    seen = {r.final_answer for r in pool.negatives if r.final_answer and answer_key(r.final_answer, problem)}
+    seen = {r.final_answer for r in pool.negatives if answer_key(r.final_answer, problem, correct=False)}
     wrong = seen or set(problem.choices or ()) or {OPPOSITES.get(problem.answer.casefold().strip(" ."), "")}
     if wrong == {""} and problem.answer_type in ("number", "expr"):
         number = to_number(problem.answer)
         moves = (-10, -2, -1, 1, 2, 10) if number is not None else ()
         same_sign = [m for m in moves if number is not None and (number + m) * number > 0]
         wrong = {_written(number + m, problem.answer) for m in same_sign or moves if number is not None}
-    fitting = sorted(answer for answer in wrong if answer and not is_correct(answer, problem))
+    fitting = sorted(a for a in wrong if a and (a in seen or not is_correct(a, problem)))
     return rng.choice(fitting) if fitting else None
 
 
@@ -261,27 +261,32 @@ def _written(number: Fraction, like: str) -> str:
     return f"{float(number):.{len(found[0].partition('.')[2]) if found else 0}f}"
 
 
-def realised(sets: Sequence[RouteSet]) -> dict[str, float]:
+def realised(sets: Iterable[RouteSet]) -> dict[str, float]:
     """What was drawn, as shares: n+ of each set, plurality wrong (over sets), natural, one sign, hidden, tampered (over
-    routes), and the largest share of one first-error index among the known ones. {} without sets."""
-    if not sets:
-        return {}
-    total = len(sets)
-    found: dict[str, float] = {}
-    for n, count in sorted(Counter(sum(s.label for s in x.shown) for x in sets).items()):
-        found[f"positives_{n}"] = count / total
-    wrong = 0
+    routes), and the largest share of one first-error index among the known ones. {} without sets. One pass."""
+    counts: Counter[str] = Counter()
+    positives: Counter[int] = Counter()
+    errors: Counter[int] = Counter()
     for route_set in sets:
-        keys = [_vote(shown.answer) for shown in route_set.shown]
+        shown = route_set.shown
+        labels = [s.label for s in shown]
+        keys = [_vote(s.answer) for s in shown]
         top = plurality(keys)
-        wrong += not any(s.label for s, key in zip(route_set.shown, keys, strict=True) if key == top)
-    errors = Counter(s.first_error for x in sets for s in x.shown if s.first_error is not None)
-    return found | {
-        "plurality_wrong": wrong / total,
-        "natural": sum(x.kind == "natural" for x in sets) / total,
-        "one_sign": sum(len({s.label for s in x.shown}) == 1 for x in sets) / total,
-        "hidden": sum(x.answers_hidden for x in sets) / total,
-        "tampered": sum(s.tampered for x in sets for s in x.shown) / sum(len(x.shown) for x in sets),
+        positives[sum(labels)] += 1
+        counts["plurality_wrong"] += not any(s.label for s, key in zip(shown, keys, strict=True) if key == top)
+        counts["natural"] += route_set.kind == "natural"
+        counts["one_sign"] += len(set(labels)) == 1
+        counts["hidden"] += route_set.answers_hidden
+        counts["tampered"] += sum(s.tampered for s in shown)
+        counts["routes"] += len(shown)
+        errors.update(s.first_error for s in shown if s.first_error is not None)
+    total = sum(positives.values())
+    if not total:
+        return {}
+    return {
+        **{f"positives_{n}": count / total for n, count in sorted(positives.items())},
+        **{name: counts[name] / total for name in ("plurality_wrong", "natural", "one_sign", "hidden")},
+        "tampered": counts["tampered"] / counts["routes"],
         "first_error_max_share": max(errors.values()) / sum(errors.values()) if errors else 0.0,
     }
 

@@ -18,6 +18,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
+from functools import lru_cache
 from itertools import pairwise
 
 from realm_cli.errors import ConfigError
@@ -128,10 +129,7 @@ def step_facts(steps: Sequence[str], question: str, extractor: str = "auto") -> 
     """
     if extractor not in EXTRACTORS:
         raise ConfigError(f"facts {extractor!r}: unknown extractor; choose one of {', '.join(EXTRACTORS)}")
-    question = question[:MAX_CHARS]
-    given = {f"={n}" for n in _values(question)}
-    if extractor != "number":
-        given.update(_pairs(question))
+    given = _given(question[:MAX_CHARS], extractor)
     known = set(given)
     found: list[list[str]] = []
     for step in steps:
@@ -141,7 +139,13 @@ def step_facts(steps: Sequence[str], question: str, extractor: str = "auto") -> 
     return found
 
 
-def _facts(step: str, given: set[str], extractor: str) -> list[str]:
+@lru_cache(maxsize=8)  # all routes of a problem share its question
+def _given(question: str, extractor: str) -> frozenset[str]:
+    """What the question states already."""
+    return frozenset([f"={n}" for n in _values(question)] + ([] if extractor == "number" else _pairs(question)))
+
+
+def _facts(step: str, given: frozenset[str], extractor: str) -> list[str]:
     if extractor == "text":
         return _pairs(step)
     equations = list(_equations(step)) if "=" in step else []
