@@ -35,7 +35,8 @@ def test_defaults_are_those_of_the_method_document() -> None:
     assert (rl.group_size, rl.groups_per_step, rl.bridge.beta, rl.bridge.all_right) == (8, 8, 8.0, 0.2)
     assert (rl.loss_type, rl.scale_rewards, rl.beta, rl.epsilon, rl.epsilon_high) == ("dr_grpo", "none", 0.0, 0.2, 0.28)
     assert rl.reward.model_dump() == {
-        "w_ans": 1.0, "w_ver": 0.2, "w_loc": 0.1, "w_fmt": 0.1, "w_len": 0.1, "w_copy": 0.1, "min_think_words": 20
+        "w_ans": 1.0, "w_ver": 0.2, "w_loc": 0.1, "w_fmt": 0.1, "w_len": 0.1, "w_copy": 0.1, "min_think_words": 20,
+            "placebo_verdicts": False,
     }  # fmt: skip
     assert (recipe.verify.k, recipe.verify.natural_frac, recipe.verify.same_wrong) == (4, 0.25, 0.9)
     assert (recipe.verify.hide_answers, recipe.verify.tamper_final) == (0.25, 0.1)

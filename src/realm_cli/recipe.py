@@ -15,6 +15,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from realm_cli.errors import ConfigError
+from realm_cli.records import Bucket
 
 Schedule = Literal["asymptotic", "linear", "cosine", "step", "abrupt", "none", "zero"]
 
@@ -84,6 +85,10 @@ class DistillConfig(Block):
     top_p: float = Field(0.95, gt=0, le=1)
     max_tokens: int = Field(512, ge=1)
     limit: int | None = Field(None, ge=1)  # problems given to the teacher
+    problems: Literal["tagged", "train"] = "tagged"  # tagged: those marked `distill`, where any is; train: all
+    buckets: list[Bucket] | None = None  # only problems of these difficulties (measured by rollout); None = all
+    correct_only: bool = True  # False: wrong solutions are learned as well (a baseline, not advice)
+    rule_check: bool = True  # check solutions with the domain's own checker, where it has one
     min_steps: int = Field(3, ge=1)
     max_steps: int = Field(12, ge=1)
     near_duplicate: float = Field(0.8, gt=0, le=1)
@@ -112,7 +117,8 @@ class RolloutConfig(Block):
 class VerifyConfig(Block):
     """MRPV scores and route sets (method.md sections 5 and 6)."""
 
-    k: int = Field(4, ge=2, le=8)
+    k: int = Field(4, ge=1, le=8)  # routes in a prompt; 1 = no contrast (an ablation)
+    signs: Literal["both", "right", "wrong"] = "both"  # routes that sets may show; one sign only is an ablation
     sets_per_problem: int = Field(2, ge=1)
     natural_frac: float = Field(0.25, ge=0, le=1)
     same_wrong: float = Field(0.9, ge=0, le=1)
@@ -133,6 +139,7 @@ class RewardConfig(Block):
     w_len: float = 0.1
     w_copy: float = 0.1
     min_think_words: int = Field(20, ge=0)
+    placebo_verdicts: bool = False  # shuffle the labels that verdicts are held against: what r_ver pays must vanish
 
 
 class BridgeConfig(Block):

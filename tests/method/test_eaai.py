@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from realm_cli.errors import ConfigError, DataError
-from realm_cli.method.eaai import SCHEDULES, build_plan, cut_labels, lambda_at, routed_share, routes_shown
+from realm_cli.method.eaai import SCHEDULES, build_plan, cut_labels, lambda_at, placebo, routed_share, routes_shown
 from realm_cli.records import Problem, RouteSet, ShownRoute
 
 FADING = [s for s in SCHEDULES if s not in ("none", "zero")]
@@ -294,3 +294,22 @@ def test_errors_come_at_the_call() -> None:
         build_plan(PROBLEMS, SETS, schedule="linear", weights={"p0": 1.0}, **options)
     with pytest.raises(DataError, match="positive sum"):
         build_plan(PROBLEMS, SETS, schedule="linear", weights=dict.fromkeys((p.id for p in PROBLEMS), 0.0), **options)
+
+
+# ---- ablations
+
+
+def test_placebo_labels_are_the_same_labels_dealt_out_anew() -> None:
+    routed = [row for row in plan(steps=200) if row.routed]
+    dealt = [placebo(row, 3) for row in routed]
+    for before, after in zip(routed, dealt, strict=True):
+        pairs = zip(before.verdicts, before.first_errors, strict=True)
+        assert Counter(pairs) == Counter(zip(after.verdicts, after.first_errors, strict=True))
+        assert after.model_copy(update={"verdicts": before.verdicts, "first_errors": before.first_errors}) == before
+    kept = fmean(
+        a == b for x, y in zip(routed, dealt, strict=True) for a, b in zip(x.verdicts, y.verdicts, strict=True)
+    )
+    assert 0.4 < kept < 0.6  # two right and two wrong routes: chance is 1/2
+    assert dealt == [placebo(row, 3) for row in routed] != [placebo(row, 4) for row in routed]
+    bare = next(row for row in plan() if not row.routed)
+    assert placebo(bare, 3) == bare

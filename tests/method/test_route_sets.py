@@ -299,3 +299,23 @@ def test_any_pool_gives_lawful_sets(seed, positives, negatives, k) -> None:
             assert shown.label == (original.correct and not shown.tampered)
             assert shown.label or shown.first_error in (original.first_error, 6)
             assert (shown.answer == original.final_answer) is not shown.tampered
+
+
+# ---- ablations
+
+
+def test_one_sign_only_shows_no_other() -> None:
+    for sign in ("right", "wrong"):
+        sets = many(40, replace(BALANCED, signs=sign))
+        assert len(sets) == 80
+        assert {shown.label for x in sets for shown in x.shown} == {sign == "right"}
+        assert {x.kind for x in sets} == {"natural"}  # one sign: its verdicts are not rewarded
+    assert many(5, replace(BALANCED, signs="right"), positives=0) == []
+    assert many(5, replace(BALANCED, signs="right"), positives=1) == []  # a set has two routes at least
+
+
+def test_one_route_a_prompt() -> None:
+    sets = many(60, replace(BALANCED, k=1))
+    assert {len(x.shown) for x in sets} == {1}
+    share = sum(x.shown[0].label for x in sets) / len(sets)
+    assert 0.2 < share < 0.5  # 6 of 18 routes are right

@@ -13,6 +13,7 @@ from realm_cli.artifacts import write_rows
 from realm_cli.errors import DataError
 from realm_cli.prompts import bare_messages, solution_text
 from realm_cli.protocols import Completion, GenRequest, SamplingParams
+from realm_cli.recipe import DistillConfig
 from realm_cli.records import Problem
 from realm_cli.stages.distill import Extras, Guide, distill_problems, run_distill
 from realm_cli.stages.verify import run_verify
@@ -239,11 +240,30 @@ def test_a_truncated_cot_is_not_correct(tmp_path: Path) -> None:
 
 def test_which_problems_the_teacher_gets() -> None:
     rows = [apples(0), apples(1, tags=["distill"]), apples(2, "test", tags=["distill"]), apples(3, tags=["distill"])]
-    assert [p.id for p in distill_problems(rows, None)] == ["p1", "p3"]
-    assert [p.id for p in distill_problems(rows, 1)] == ["p1"]
-    assert [p.id for p in distill_problems([apples(0), apples(4)], None)] == ["p0", "p4"]
+    assert [p.id for p in distill_problems(rows, DistillConfig())] == ["p1", "p3"]
+    assert [p.id for p in distill_problems(rows, DistillConfig(limit=1))] == ["p1"]
+    assert [p.id for p in distill_problems([apples(0), apples(4)], DistillConfig())] == ["p0", "p4"]
     with pytest.raises(DataError, match='distill: no problem with split "train"'):
-        distill_problems([apples(0, "test")], None)
+        distill_problems([apples(0, "test")], DistillConfig())
+
+
+def test_all_training_problems_or_those_of_some_difficulty() -> None:
+    rows = [apples(0, bucket="easy"), apples(1, tags=["distill"], bucket="zero"), apples(3, bucket="hard")]
+    assert [p.id for p in distill_problems(rows, DistillConfig(problems="train"))] == ["p0", "p1", "p3"]
+    hard = DistillConfig(problems="train", buckets=["zero", "hard"])
+    assert [p.id for p in distill_problems(rows, hard)] == ["p1", "p3"]
+    with pytest.raises(DataError, match=r"no problem of difficulty sat; measure it with `realm rollout"):
+        distill_problems(rows, DistillConfig(buckets=["sat"]))
+
+
+def test_wrong_solutions_are_learned_only_where_that_is_asked_for(tmp_path: Path) -> None:
+    wrong = good(0).replace(f"Answer: {gold(0)}", "Answer: 1")
+    silent = good(0).replace(f"Answer: {gold(0)}", "")
+    teacher = ScriptedGenerator({"p0": [wrong, silent], "p1": [good(1)]})
+    distill(tmp_path, [apples(0), apples(1)], teacher, n=2, correct_only=False, retry_with_label=False)
+    rows = guided(tmp_path)
+    assert rows["p0/cot/0"].kept and not rows["p0/cot/0"].correct
+    assert rows["p0/cot/1"].drop_reason == "wrong answer"
 
 
 def test_labels_are_balanced(tmp_path: Path) -> None:

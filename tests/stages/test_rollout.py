@@ -9,10 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fakes import ScriptedGenerator, no_progress
+from realm_cli.artifacts import write_rows
 from realm_cli.errors import DataError
-from realm_cli.stages.rollout import bucket_of, run_rollout
+from realm_cli.records import RouteSet, ShownRoute
+from realm_cli.stages.rollout import bucket_of, load_sets, run_rollout
 from realm_cli.stages.summary import Summary
-from stages.helpers import apples, bare_right, bare_slip, gold, load, right, stage_in, text_of
+from stages.helpers import apples, bare_right, bare_slip, gold, load, right, slip, stage_in, text_of
 
 PROBLEMS = [apples(0, group="x"), apples(1), apples(2)]
 OWN = frozenset({"me"})
@@ -172,3 +174,69 @@ def test_nothing_sampled_is_an_error(tmp_path: Path) -> None:
 )  # fmt: skip
 def test_bucket_limits(p: float, name: str) -> None:
     assert bucket_of(p) == name
+
+
+# ---- with routes in the prompt
+
+
+def with_routes(i: int) -> list[RouteSet]:
+    """Two sets of problem i, of two routes each."""
+    slipped, answer = slip(i, 1)
+    shown = [
+        ShownRoute(route_id=f"p{i}/a", steps=right(i), answer=gold(i), label=True),
+        ShownRoute(route_id=f"p{i}/b", steps=slipped, answer=answer, label=False),
+    ]
+    return [RouteSet(id=f"p{i}/set{j}", problem_id=f"p{i}", kind="balanced", shown=shown) for j in range(2)]
+
+
+def test_own_solutions_found_with_routes(tmp_path: Path) -> None:
+    """The check block goes, what is left is a bare answer; copies that name a route do not count."""
+    check = "<check>\nA: right\nB: wrong @1\n</check>\n"
+    telling = bare_right(1).replace("<think>\n", "<think>\nAs Route A says,\n")
+    script = {
+        "p0/p0/set0": [check + bare_right(0)],
+        "p0/p0/set1": [check + bare_slip(0)],
+        "p1/p1/set0": [check + telling],
+        "p1/p1/set1": ["no form at all, Answer: " + gold(1)],
+    }
+    own = ScriptedGenerator(script, name="me")
+    stage = stage_in(tmp_path, "rollout", append=True, rollout={"n": 2})
+    sets = {"p0": with_routes(0), "p1": with_routes(1)}
+    run_rollout(stage, PROBLEMS, [own], self_names=OWN, progress=no_progress, sets=sets)
+    rows = {row["id"]: row for row in load(tmp_path / "rollout" / "routes.jsonl")}
+    assert {name: row["correct"] for name, row in rows.items()} == {
+        "p0/me+routes/0": True,
+        "p0/me+routes/1": False,
+        "p1/me+routes/0": False,
+        "p1/me+routes/1": False,
+    }
+    assert rows["p0/me+routes/0"]["text"] == bare_right(0)
+    assert rows["p1/me+routes/0"]["text"] == check + telling
+    assert all("[Route A]" in text_of(request.messages) for request in own.asked)
+    assert len(own.asked) == 4 and {request.n for request in own.asked} == {1}
+    measured = load(tmp_path / "rollout" / "problems.jsonl")
+    assert [(p["p_self"], p["p_ext"]) for p in measured] == [(None, None)] * 3  # shown routes tell nothing of it
+
+
+def test_samples_are_shared_out_among_the_sets(tmp_path: Path) -> None:
+    own = ScriptedGenerator({"*": [bare_right(0)]}, name="me")
+    for n in (3, 5):
+        stage = stage_in(tmp_path, "rollout", append=True, rollout={"n": n})
+        run_rollout(stage, PROBLEMS[:1], [own], self_names=OWN, progress=no_progress, sets={"p0": with_routes(0)})
+        assert [row["sample"] for row in load(tmp_path / "rollout" / "routes.jsonl")] == list(range(n))
+    assert [(request.key, request.first_sample, request.n) for request in own.asked] == [
+        ("p0/p0/set0", 0, 1),
+        ("p0/p0/set1", 1, 2),
+        ("p0/p0/set0", 3, 1),
+        ("p0/p0/set1", 4, 1),
+    ]
+
+
+def test_sets_of_these_problems_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "sets.jsonl"
+    write_rows(path, [*with_routes(0), *with_routes(9)])
+    assert {key: [row.id for row in rows] for key, rows in load_sets(path, PROBLEMS).items()} == {
+        "p0": ["p0/set0", "p0/set1"]
+    }
+    with pytest.raises(DataError, match="no set for any of the 1 problems; run `realm verify`"):
+        load_sets(path, PROBLEMS[1:2])

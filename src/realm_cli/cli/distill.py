@@ -27,6 +27,7 @@ def distill(
     ] = None,
     sets: Annotated[Optional[Path], typer.Option(help="Route sets. Default: the run's verify/sets.jsonl.")] = None,  # noqa: UP045
     scored: Annotated[Path | None, typer.Option(help="Scored routes. Default: the run's verify/scored.jsonl.")] = None,
+    adapter: Annotated[Path | None, typer.Option(help="Fine-tune this adapter further. Default: a new one.")] = None,
     problems: ProblemsOpt = None,
     data_only: Annotated[bool, typer.Option("--data-only", help="Stop after guided.jsonl and sft.jsonl.")] = False,
     set_: SetOpt = None,
@@ -49,22 +50,22 @@ def distill(
     from realm_cli.stages.problems import load_problems
 
     context = load_context(recipe, run, [*(set_ or []), *([f"distill.teacher={teacher}"] if teacher else [])])
-    path = problems_path(context, problems)
+    path = problems_path(context, problems, measured=context.recipe.distill.buckets is not None)
     rows = load_problems(path)
     folder, data = context.run, context.recipe.data
     rules_text = read_text(rules or data.rules, folder / "rules.md", "rules")
     notes_text = read_text(notes or data.notes, folder / "notes.md", "notes")
     sets_path = existing(sets, folder / "verify" / "sets.jsonl")
     scored_path = existing(scored, folder / "verify" / "scored.jsonl")
-    for given in (sets, scored, positives):
+    for given in (sets, scored, positives, adapter):
         if given is not None and not given.exists():
             from realm_cli.errors import DataError
 
             raise DataError(f"{given}: not found; make it with `realm rollout` and `realm verify`, or leave it out")
     replay = replay_file(context.recipe)
-    guide, trainer = make_guide(context.recipe, rules_text, notes_text, data_only=data_only)
+    guide, trainer = make_guide(context.recipe, rules_text, notes_text, data_only=data_only, adapter=adapter)
     inputs = {"problems": path, "rules": rules, "positives": positives, "sets": sets_path, "scored": scored_path}
-    inputs["replay"] = replay
+    inputs |= {"replay": replay, "adapter": adapter}
     stage = open_stage(folder, "distill", context.recipe, inputs, resume=resume, force=force)
     keep_recipe(context, problems, begun=True)
     if resume and stage.done:

@@ -19,6 +19,13 @@ def rollout(
     ] = None,
     n: Annotated[Optional[int], typer.Option("--n", min=1, help="Routes per problem and model.")] = None,  # noqa: UP045
     adapter: Annotated[Optional[Path], typer.Option(help="Adapter folder for `student`.")] = None,  # noqa: UP045
+    routed: Annotated[
+        bool, typer.Option("--routed", help="Show routes in the prompt; keep the own solutions.")
+    ] = False,
+    sets: Annotated[
+        Optional[Path],  # noqa: UP045
+        typer.Option(help="Route sets for --routed. Default: the run's verify/sets.jsonl."),
+    ] = None,
     problems: ProblemsOpt = None,
     limit: Annotated[Optional[int], typer.Option(min=1, help="Use at most this many problems.")] = None,  # noqa: UP045
     set_: SetOpt = None,
@@ -26,11 +33,12 @@ def rollout(
     force: ForceOpt = False,
     as_json: JsonOpt = False,
 ) -> None:
-    """Sample bare routes of the student and of external models. A rerun adds only what is missing.
+    """Sample routes of the student and of external models. A rerun adds only what is missing.
 
     \b
     Example: realm rollout --recipe demo --model student --model solver:hasty --n 4
     Example: realm rollout --problems my.jsonl --model openai:http://localhost:8000/v1#Qwen2.5-7B --n 4
+    Example: realm rollout --run runs/rft --routed --sets runs/demo/verify/sets.jsonl --model student
     """
     from realm_cli.artifacts import open_stage
     from realm_cli.checking import checking
@@ -39,7 +47,7 @@ def rollout(
     from realm_cli.engines.build import build_generator
     from realm_cli.errors import ConfigError
     from realm_cli.stages.problems import load_problems, spread
-    from realm_cli.stages.rollout import run_rollout
+    from realm_cli.stages.rollout import load_sets, run_rollout
 
     overrides = [*(set_ or []), *([f"rollout.n={n}"] if n else []), *([f"rollout.limit={limit}"] if limit else [])]
     context = load_context(recipe, run, overrides)
@@ -51,6 +59,7 @@ def rollout(
     specs = model or config.models
     if len(set(specs)) < len(specs):
         raise ConfigError(f"rollout: a model is named twice in {', '.join(specs)}; name each once")
+    shown = load_sets(sets or context.run / "verify" / "sets.jsonl", rows) if routed else None
     generators = [build_generator(s, context.recipe, adapter=adapter if s == "student" else None) for s in specs]
     stage = open_stage(
         context.run, "rollout", context.recipe, {"problems": path}, resume=resume, force=force, append=True
@@ -61,7 +70,12 @@ def rollout(
     stage.note(student_sources=sorted(own))
     with checking(context.recipe.checks, say):
         summary = run_rollout(
-            stage, spread(rows, config.limit), generators, self_names=frozenset(own), progress=progress
+            stage,
+            spread(rows, config.limit),
+            generators,
+            self_names=frozenset(own),
+            progress=progress,
+            sets=shown,
         )
     stage.finish()
     keep_recipe(context, problems)

@@ -26,8 +26,13 @@ def replay_file(recipe: Recipe) -> Path | None:
     return folder / "replay.jsonl"
 
 
-def make_guide(recipe: Recipe, rules: str, notes: str, *, data_only: bool) -> tuple[Guide, SftTrainer | None]:
-    """The teacher and, unless only data are wanted, the student's trainer. Raises ConfigError, EngineError."""
+def make_guide(
+    recipe: Recipe, rules: str, notes: str, *, data_only: bool, adapter: Path | None = None
+) -> tuple[Guide, SftTrainer | None]:
+    """The teacher and, unless only data are wanted, the student's trainer, which continues `adapter` if one is given.
+
+    Raises ConfigError, EngineError.
+    """
     from realm_cli.engines.build import build_generator, load_student, local_generator
     from realm_cli.stages.distill import Guide
 
@@ -35,7 +40,7 @@ def make_guide(recipe: Recipe, rules: str, notes: str, *, data_only: bool) -> tu
     teacher = build_generator(config.teacher, recipe)
     kind = config.teacher.partition(":")[0]
     check = None
-    if recipe.data.domain is not None:
+    if recipe.data.domain is not None and config.rule_check:
         from realm_cli.domains import load_domain
 
         check = load_domain(recipe.data.domain).rule_check
@@ -47,7 +52,7 @@ def make_guide(recipe: Recipe, rules: str, notes: str, *, data_only: bool) -> tu
         ), None
     from realm_cli.engines.sft import LoraSftTrainer
 
-    loaded = load_student(recipe)
+    loaded = load_student(recipe, adapter=adapter, trainable=adapter is not None)
     scorer = local_generator(loaded, recipe)
 
     def count_tokens(text: str) -> int:

@@ -202,6 +202,18 @@ def build_plan(
     return rows()
 
 
+def placebo(row: PlanRow, seed: int) -> PlanRow:
+    """The row with its gold verdicts and first errors dealt out anew among the routes: an ablation.
+
+    As many routes count as right as before, so nothing changes but what the labels say. Source: method.md section 12.
+    """
+    order = list(range(len(row.verdicts)))
+    random.Random(f"{seed}/{row.id}/placebo").shuffle(order)
+    return row.model_copy(
+        update={"verdicts": [row.verdicts[i] for i in order], "first_errors": [row.first_errors[i] for i in order]}
+    )
+
+
 def _routed_row(
     common: PlanRow,
     problem: Problem,

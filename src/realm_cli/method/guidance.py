@@ -67,6 +67,7 @@ class FilterOptions:
     keep_per_problem: int = 2
     max_label_given: float = 0.2
     balance: bool = True
+    correct_only: bool = True
 
 
 def jaccard(a: set[T], b: set[T]) -> float:
@@ -113,7 +114,7 @@ def filter_cots(
 
 
 def _own_fault(cot: GuidedCoT, flags: list[str], options: FilterOptions, n_tokens: Callable[[str], int]) -> str | None:
-    if not cot.correct:
+    if not cot.correct and (options.correct_only or cot.final_answer is None):
         return "wrong answer"
     if cot.rule_check == "fail":
         return "rule check failed"

@@ -41,6 +41,7 @@ class SetOptions:
 
     k_long_tokens: K is 3 at most where the median route has more tokens. seed: of the order of the routes.
     allow_single_sign: False leaves out every set that shows positives only or negatives only.
+    signs: `right` or `wrong` shows routes of that sign only, drawn uniformly; as k = 1 does, it takes contrast away.
     """
 
     k: int = 4
@@ -52,6 +53,7 @@ class SetOptions:
     k_long_tokens: int = 300
     seed: int = 0
     allow_single_sign: bool = True
+    signs: str = "both"
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,8 @@ def build_sets(
     The same rng state, options and routes give the same sets. Source: method.md section 6.
     """
     usable = [r for r in scored if not r.truncated and r.final_answer is not None and r.steps and not r.lucky]
+    if options.signs != "both":
+        usable = [r for r in usable if r.correct == (options.signs == "right")]
     pool = _Pool(
         problem,
         [route for route in usable if route.correct],
@@ -93,11 +97,12 @@ def build_sets(
     long = bool(usable) and median(route.n_tokens for route in usable) > options.k_long_tokens
     k = min(options.k, 3 if long else options.k, len(usable))
     one_sign = not pool.positives or not pool.negatives
-    if k < 2 or (one_sign and not options.allow_single_sign):
+    no_contrast = options.k == 1 or options.signs != "both"
+    if k < (1 if options.k == 1 else 2) or (one_sign and not options.allow_single_sign):
         return []
     sets = []
     for number in range(options.sets_per_problem):
-        natural = rng.random() < options.natural_frac
+        natural = rng.random() < options.natural_frac or no_contrast
         if not pool.negatives and not natural:
             continue
         chosen = rng.sample(pool.routes, k) if natural else _balanced(pool, k, options, rng)

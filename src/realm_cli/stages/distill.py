@@ -21,6 +21,7 @@ from realm_cli.method.answers import is_correct
 from realm_cli.method.steps import parse_route, step_facts
 from realm_cli.prompts import bare_messages, numbered, solution_text, teacher_messages
 from realm_cli.protocols import Generator, GenRequest, NllScorer, Progress, SamplingParams, SftTrainer, TrainResult
+from realm_cli.recipe import DistillConfig
 from realm_cli.records import GuidedCoT, Problem, Route, RouteSet, ScoredRoute, SFTSample
 from realm_cli.stages.problems import spread
 from realm_cli.stages.summary import Summary, Table
@@ -53,13 +54,22 @@ class Extras:
     problems: Mapping[str, Problem] = field(default_factory=dict)
 
 
-def distill_problems(problems: Sequence[Problem], limit: int | None) -> list[Problem]:
-    """Training problems the teacher may use: those tagged `distill` if any is, else all."""
+def distill_problems(problems: Sequence[Problem], config: DistillConfig) -> list[Problem]:
+    """Training problems the teacher may use: those tagged `distill` if any is and the recipe does not ask for all; of
+    the difficulties that the recipe names. DataError if there is none."""
     train = [p for p in problems if p.split == "train"]
-    tagged = [p for p in train if "distill" in p.tags]
     if not train:
         raise DataError('distill: no problem with split "train"; mark some rows "split": "train"')
-    return spread(tagged or train, limit)
+    tagged = [p for p in train if "distill" in p.tags] if config.problems == "tagged" else []
+    chosen = tagged or train
+    if config.buckets is not None:
+        chosen = [p for p in chosen if p.bucket in config.buckets]
+        if not chosen:
+            raise DataError(
+                f"distill: no problem of difficulty {', '.join(config.buckets)}; measure it with "
+                "`realm rollout --model student`, or change distill.buckets"
+            )
+    return spread(chosen, config.limit)
 
 
 def run_distill(
@@ -73,7 +83,7 @@ def run_distill(
     resume: bool = False,
 ) -> Summary:
     """Teacher, filters, samples, fine-tuning. `trainer` None stops after sft.jsonl."""
-    chosen = distill_problems(problems, stage.recipe.distill.limit)
+    chosen = distill_problems(problems, stage.recipe.distill)
     raw = collect_cots(stage, chosen, guide, progress)
     by_id = {problem.id: problem for problem in chosen}
     cots = _filter(stage, raw, by_id, guide)
@@ -201,6 +211,7 @@ def _filter(stage: Stage, raw: Sequence[GuidedCoT], problems: Mapping[str, Probl
         nll_drop=config.nll_drop,
         keep_per_problem=config.keep_per_problem,
         balance=config.balance,
+        correct_only=config.correct_only,
     )
     labelled = any(p.answer_type in ("label", "choice") for p in problems.values())
     classes = {p.id: p.answer for p in problems.values()} if labelled else None

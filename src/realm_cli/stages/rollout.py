@@ -1,24 +1,33 @@
-"""Collect bare routes from the student and from external models (method.md section 4).
+"""Collect routes from the student and from external models (method.md section 4).
 
 Reads problems; writes rollout/routes.jsonl (append-only, one row per problem x source x sample) and
 rollout/problems.jsonl (with p_self, p_ext and the difficulty bucket). A rerun samples only what is missing.
+
+Prompts are bare, or show a set of routes (`sets`): then a route is the completion's own solution, in the form in which a
+bare prompt would be answered (source `NAME+routes`; without such a part it counts as wrong, and it says nothing about the
+problem's difficulty). Fine-tuning on the correct ones is routed RFT.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import get_args
 
-from realm_cli.artifacts import Appender, Stage, read_rows, write_rows
+from realm_cli.artifacts import Appender, Stage, iter_rows, read_rows, write_rows
 from realm_cli.errors import DataError
 from realm_cli.method.answers import is_correct
+from realm_cli.method.bridge import mentions_routes
+from realm_cli.method.parsing import parse_completion
 from realm_cli.method.steps import parse_route
-from realm_cli.prompts import route_messages
+from realm_cli.prompts import route_messages, routed_messages
 from realm_cli.protocols import Completion, Generator, GenRequest, Progress, SamplingParams
-from realm_cli.records import Bucket, Problem, Route
+from realm_cli.records import Bucket, Problem, Route, RouteSet
 from realm_cli.stages.summary import Summary, Table, percent
 
+ROUTED = "+routes"  # end of the source's name of solutions found with routes in the prompt
 _BUCKETS: tuple[tuple[float, Bucket], ...] = ((0.0, "zero"), (0.25, "hard"), (0.75, "mid"), (0.95, "easy"))
 
 
@@ -29,34 +38,36 @@ def run_rollout(
     *,
     self_names: frozenset[str],
     progress: Progress,
+    sets: Mapping[str, Sequence[RouteSet]] | None = None,
 ) -> Summary:
-    """Sample what is missing from each generator. `self_names`: labels that count as the student itself."""
+    """Sample what is missing from each generator. `self_names`: labels that count as the student itself.
+
+    sets: problem id -> sets of routes to show, sample j the j-th in turn; problems without one are left out.
+    """
     config = stage.recipe.rollout
     path = stage.path("routes.jsonl")
     have = _counts(stage)
     for generator in generators:
         want = (config.self_n or config.n) if generator.name in self_names else config.n
-        requests = [
-            GenRequest(
-                key=problem.id,
-                messages=route_messages(problem, stage.recipe.prompt.style),
-                n=want - have[problem.id, generator.name],
-                problem=problem,
-                first_sample=have[problem.id, generator.name],
-            )
-            for problem in problems
-            if have[problem.id, generator.name] < want
-        ]
+        source = generator.name if sets is None else generator.name + ROUTED
+        missing = [(problem, have[problem.id, source]) for problem in problems if have[problem.id, source] < want]
+        if sets is None:
+            asked = [_bare_request(stage, problem, done, want - done) for problem, done in missing]
+        else:
+            asked = [r for problem, done in missing for r in _routed_requests(stage, problem, done, want, sets)]
+        requests = [request for request, _ in asked]
         if not requests:
             continue
         params = SamplingParams(config.max_tokens, config.temperature, config.top_p, seed=stage.recipe.seed)
-        by_id = {problem.id: problem for problem in problems}
-        with Appender(path) as out, progress(f"routes of {generator.name}", len(requests)) as advance:
+        with Appender(path) as out, progress(f"routes of {source}", len(requests)) as advance:
             for index, completions in generator.generate(requests, params):
-                request = requests[index]
-                for offset, completion in enumerate(completions):
-                    sample = request.first_sample + offset
-                    out.add(make_route(by_id[request.key], generator.name, sample, completion, params))
+                request, k = asked[index]
+                assert request.problem is not None
+                for sample, completion in enumerate(completions, request.first_sample):
+                    own = _own_solution(stage, completion.text, k) if k else completion.text
+                    whole = replace(completion, text=own or completion.text)
+                    route = make_route(request.problem, source, sample, whole, params)
+                    out.add(route if own else route.model_copy(update={"correct": False}))
                 advance(1, "")
     routes = read_rows(path, Route, made_by="realm rollout") if path.exists() else []
     if not routes:
@@ -66,6 +77,51 @@ def run_rollout(
     measured = difficulty(list({p.id: p for p in [*earlier, *problems]}.values()), routes, self_names)
     write_rows(path, measured)
     return _summary(stage, measured, routes)
+
+
+def load_sets(path: Path, problems: Sequence[Problem]) -> dict[str, list[RouteSet]]:
+    """Problem id -> route sets of these problems. DataError if there are none."""
+    ids = {problem.id for problem in problems}
+    found: dict[str, list[RouteSet]] = defaultdict(list)
+    for row in iter_rows(path, RouteSet, made_by="realm verify"):
+        if row.problem_id in ids:
+            found[row.problem_id].append(row)
+    if not found:
+        raise DataError(f"{path}: no set for any of the {len(ids)} problems; run `realm verify` on their routes")
+    return dict(found)
+
+
+def _bare_request(stage: Stage, problem: Problem, done: int, n: int) -> tuple[GenRequest, int]:
+    messages = route_messages(problem, stage.recipe.prompt.style)
+    return GenRequest(key=problem.id, messages=messages, n=n, problem=problem, first_sample=done), 0
+
+
+def _routed_requests(
+    stage: Stage, problem: Problem, done: int, want: int, sets: Mapping[str, Sequence[RouteSet]]
+) -> list[tuple[GenRequest, int]]:
+    """(request, routes shown): one request for each of the problem's sets, its samples shared out evenly."""
+    found, prompt, out, at = sets.get(problem.id, ()), stage.recipe.prompt, [], done
+    for number, route_set in enumerate(found):
+        n = (want - done) * (number + 1) // len(found) - (want - done) * number // len(found)
+        messages = routed_messages(
+            problem.question,
+            route_set.shown,
+            style=prompt.style,
+            order=prompt.order,
+            answers_hidden=route_set.answers_hidden,
+        )
+        if n:
+            key = f"{problem.id}/{route_set.id}"
+            request = GenRequest(key=key, messages=messages, n=n, problem=problem, first_sample=at)
+            out.append((request, len(route_set.shown)))
+        at += n
+    return out
+
+
+def _own_solution(stage: Stage, text: str, k: int) -> str:
+    """A routed completion as an answer to the bare prompt; "" where it has none, or speaks of the routes."""
+    own = parse_completion(text, k=k, order=stage.recipe.prompt.order, min_think_words=0).own_solution
+    return "" if mentions_routes(own) else own
 
 
 def _counts(stage: Stage) -> Counter[tuple[str, str]]:
@@ -102,6 +158,8 @@ def difficulty(problems: Sequence[Problem], routes: Sequence[Route], self_names:
     own: dict[str, list[bool]] = defaultdict(list)
     external: dict[str, list[bool]] = defaultdict(list)
     for route in routes:
+        if route.source.endswith(ROUTED):
+            continue
         (own if route.source in self_names else external)[route.problem_id].append(route.correct)
     measured = []
     for problem in problems:

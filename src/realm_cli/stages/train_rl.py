@@ -105,7 +105,7 @@ def make_scorer(
     def score(row: PlanRow, completions: Sequence[Completion]) -> list[Scored]:
         problem = problems[row.problem_id]
         samples = score_group(
-            row,
+            eaai.placebo(row, recipe.seed) if reward.placebo_verdicts else row,
             completions,
             grade=lambda answer: answers.is_correct(answer, problem),
             key=lambda answer: answers.answer_key(answer, problem),

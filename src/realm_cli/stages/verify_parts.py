@@ -150,6 +150,7 @@ def score_part(part: Part, progress: Progress | None = None) -> Tally:
         same_wrong=config.same_wrong,
         hide_answers=config.hide_answers,
         tamper_final=config.tamper_final,
+        signs=config.signs,
     )
     positions: Counter[int] = Counter()
     with ExitStack() as stack:

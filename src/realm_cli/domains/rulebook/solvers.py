@@ -52,13 +52,16 @@ def rule_check(question: str, solution_text: str) -> str:
     return "pass" if same and answer in (None, str(right[-1].total)) else "fail"
 
 
-def solve(name: str, question: str, rng: random.Random) -> str:
-    """One sampled solution of a noisy solver. ConfigError for an unknown name."""
+def solve(name: str, question: str, rng: random.Random, *, hard: bool = True) -> str:
+    """One sampled solution of a noisy solver. ConfigError for an unknown name.
+
+    hard: always wrong on the `unseen` family; False treats that family like the others.
+    """
     if name not in SOLVERS:
         raise ConfigError(f"solver {name!r}: unknown; known: {', '.join(SOLVERS)}")
     parcel = parse_question(question)
     right = _right_steps(parcel)
-    if family_of(parcel.product) != HARD_FAMILY:
+    if not hard or family_of(parcel.product) != HARD_FAMILY:
         return solution_text(SOLVERS[name](parcel, right, rng) if rng.random() < ERROR_RATE[name] else right)
     for _ in range(TRIES):
         steps = SOLVERS[name](parcel, right, rng)

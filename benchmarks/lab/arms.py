@@ -1,0 +1,176 @@
+"""What the lab compares: regimes, shared bases, arms. Constants and command lines, nothing else.
+
+A *base* is what arms of one regime and seed share: problems, external routes, route sets, the cold start (guided
+distillation). An *arm* is a list of `realm` commands that ends in an adapter; it is then evaluated bare and routed.
+{base} and {arm} in a command are folders; RL arms are given the RL settings of RL, RFT arms those of SFT.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+SOLVERS = ("forgetful", "generalist", "hasty", "misreader")
+REGIMES = {
+    "hard": "external routes are often right, but never on the unseen family",
+    "open": "external routes are as often right on the unseen family as on the others",
+}
+DATA_SEED = 0  # one set of problems for all seeds, so that runs can be paired
+SIZES = {"n_train": 1200, "n_dev": 160, "n_test": 800}
+
+Command = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Arm:
+    """commands: run in order. adapter: what is evaluated, below the arm's folder ("" = the base's cold start).
+
+    base: which base it starts from. needs: arms whose folders its commands read. about: one line for the table.
+    """
+
+    about: str
+    commands: tuple[Command, ...] = ()
+    adapter: str = ""
+    base: str = "base"
+    needs: tuple[str, ...] = ()
+
+    @property
+    def is_rl(self) -> bool:
+        """Whether it ends in reinforcement learning."""
+        return any(command[0] == "train-rl" for command in self.commands)
+
+
+def settings(**values: Any) -> Command:
+    """--set KEY=VALUE for each; two underscores stand for the dot."""
+    return tuple(part for key, value in values.items() for part in ("--set", f"{key.replace('__', '.')}={value}"))
+
+
+PROBLEMS = ("--problems", "{base}/rollout/problems.jsonl")
+SETS = ("--sets", "{base}/verify/sets.jsonl")
+COLD = ("--adapter", "{base}/distill/adapter")
+ROUTES = ("--routes", "{base}/rollout/routes.jsonl")
+RL_OUT, SFT_OUT = "train_rl/adapter", "distill/adapter"
+
+
+def rl(*more: str, sets: Command = SETS, start: Command = COLD, **values: Any) -> Command:
+    """Reinforcement learning on the base's problems and sets."""
+    return ("train-rl", *PROBLEMS, *sets, *start, *settings(**values), *more)
+
+
+def sft(teacher: str, **values: Any) -> Command:
+    """Fine-tuning of the cold start on written solutions, without the domain's own checks."""
+    given = {"distill__problems": "train", "distill__rule_check": "false", "distill__keep_per_problem": 4, **values}
+    extra = ("--sets", "{base}/verify/sets.jsonl", "--scored", "{base}/verify/scored.jsonl")
+    return ("distill", *PROBLEMS, *extra, *COLD, "--teacher", teacher, *settings(**given))
+
+
+def own_sets(**values: Any) -> Command:
+    """Route sets of another make."""
+    return ("verify", *PROBLEMS, *ROUTES, *settings(**values))
+
+
+def sample(*more: str, n: int = 4) -> Command:
+    """Solutions of the cold start on the training problems."""
+    return ("rollout", "--model", "student", *PROBLEMS, *COLD, "--n", str(n),
+            *settings(rollout__splits="[train]", rollout__temperature=1.0, rollout__max_tokens=128), *more)  # fmt: skip
+
+
+OWN = ("--sets", "{arm}/verify/sets.jsonl")
+EXTERNAL = "jsonl:{base}/external.jsonl"
+MINE = "jsonl:{arm}/rollout/routes.jsonl"
+PLAIN = {"train_rl__bridge__beta": 0}
+NO_VERDICTS = {"train_rl__reward__w_ver": 0, "train_rl__reward__w_loc": 0}
+
+ARMS: dict[str, Arm] = {
+    "cold": Arm("guided SFT: the cold start"),
+    "sft_all": Arm("SFT on all external routes", (sft(EXTERNAL, distill__correct_only="false"),), SFT_OUT),
+    "sft_pos": Arm("SFT on external positives (RFT)", (sft(EXTERNAL),), SFT_OUT),
+    "rft_own": Arm("RFT on own samples", (sample(), sft(MINE)), SFT_OUT),
+    "rft_routed": Arm("routed RFT: own solutions found with routes", (sample("--routed", *SETS), sft(MINE)), SFT_OUT),
+    "instructor": Arm(
+        "error-tailored guided SFT (LLMs-as-Instructor)",
+        (
+            sample(),
+            (
+                "distill",
+                "--problems",
+                "{arm}/rollout/problems.jsonl",
+                *COLD,
+                *settings(distill__buckets="[zero, hard, mid]"),
+            ),
+        ),
+        SFT_OUT,
+    ),
+    "synth": Arm(
+        "CoT-Synthesizer: SFT on routed prompts only",
+        (
+            (
+                "distill",
+                *PROBLEMS,
+                "--sets",
+                "{base}/verify/sets.jsonl",
+                *settings(distill__mix="{guided: 0.01, mrpv: 1.0}", distill__replay="null"),
+            ),
+        ),
+        SFT_OUT,
+    ),
+    "grpo": Arm("SFT + vanilla GRPO", (rl(train_rl__schedule="zero", **PLAIN),), RL_OUT),
+    "always": Arm(
+        "always-routed GRPO (AggLM)",
+        (rl(train_rl__schedule="none", train_rl__p_max=1.0, **PLAIN, **NO_VERDICTS),),
+        RL_OUT,
+    ),
+    "fade": Arm("R1 without the bridge", (rl(**PLAIN),), RL_OUT),
+    "r1": Arm("ReaLM-R1", (rl(),), RL_OUT),
+    "r1_pos": Arm(
+        "ReaLM-R1, external positives in the cold start",
+        (sft(EXTERNAL), rl(start=("--adapter", "{arm}/distill/adapter"))),
+        RL_OUT,
+    ),
+    "r1_rft": Arm(
+        "ReaLM-R1, a round of routed RFT before RL",
+        (sample("--routed", *SETS), sft(MINE), rl(start=("--adapter", "{arm}/distill/adapter"))),
+        RL_OUT,
+    ),
+    "zero": Arm("ReaLM-Zero", (rl(start=("--adapter", "none")),), RL_OUT),
+    "zero_grpo": Arm(
+        "vanilla GRPO from the raw model",
+        (rl(start=("--adapter", "none"), train_rl__schedule="zero", **PLAIN),),
+        RL_OUT,
+    ),
+    "no_verdict": Arm("R1 without verdict and localisation reward", (rl(**NO_VERDICTS),), RL_OUT),
+    "placebo": Arm("R1 with shuffled verdict labels", (rl(train_rl__reward__placebo_verdicts="true"),), RL_OUT),
+    "positives": Arm("R1, right routes only", (own_sets(verify__signs="right"), rl(sets=OWN)), RL_OUT),
+    "negatives": Arm("R1, wrong routes only", (own_sets(verify__signs="wrong"), rl(sets=OWN)), RL_OUT),
+    "one_route": Arm("R1, one route a prompt", (own_sets(verify__k=1), rl(sets=OWN)), RL_OUT),
+    "no_tamper": Arm(
+        "R1, nothing hidden or tampered",
+        (own_sets(verify__tamper_final=0, verify__hide_answers=0), rl(sets=OWN)),
+        RL_OUT,
+    ),
+    "asymptotic": Arm("R1, asymptotic fade", (rl(train_rl__schedule="asymptotic"),), RL_OUT),
+    "linear": Arm("R1, linear fade", (rl(train_rl__schedule="linear"),), RL_OUT),
+    "step": Arm("R1, fade in steps", (rl(train_rl__schedule="step"),), RL_OUT),
+    "abrupt": Arm("R1, abrupt end", (rl(train_rl__schedule="abrupt"),), RL_OUT),
+    "no_fade": Arm("R1, routes to the end", (rl(train_rl__schedule="none"),), RL_OUT),
+    "fade_acd": Arm("R1, prefixes and answers fade too", (rl(train_rl__fades="[a, c, d]"),), RL_OUT),
+    "p_max_1": Arm("R1, all prompts routed at first", (rl(train_rl__p_max=1.0),), RL_OUT),
+    "unguided": Arm(
+        "unguided SFT: solvers' right texts on the same problems",
+        (
+            (
+                "distill",
+                *PROBLEMS,
+                "--sets",
+                "{base}/verify/sets.jsonl",
+                "--teacher",
+                EXTERNAL,
+                *settings(distill__keep_per_problem=1),
+            ),
+        ),
+        SFT_OUT,
+    ),
+    "solve_first": Arm("R1, own solution before the verdicts", (rl(),), RL_OUT, base="base_solve_first"),
+}
+BASES = {"base": {}, "base_solve_first": {"prompt__order": "solve_first"}}
+SMOKE = ("cold", "r1", "grpo")

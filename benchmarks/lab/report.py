@@ -1,0 +1,262 @@
+"""From the lab's raw results to tables, verdicts and plots.
+
+    python benchmarks/lab/report.py             # rewrites the marked parts of docs/evidence.md, and the plots
+    python benchmarks/lab/report.py --check     # exit code 1 if the committed tables are not those of the raw results
+
+Accuracies and differences are means over seeds, with 95 % intervals from a bootstrap over seeds (outer) and problems
+(inner). A difference's p is the exact sign test over problems, each averaged over the seeds; Holm over H1-H5.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from arms import ARMS, REGIMES
+
+ROOT = Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "src"))
+RESULTS = ROOT / "benchmarks" / "results" / "lab"
+PAGE = ROOT / "docs" / "evidence.md"
+GROUPS = ("all", "covered", "thin", "combo", "unseen")
+N_BOOT = 2000
+CURVES = ("grpo", "fade", "r1", "r1_rft", "always", "zero")
+COLOURS = {
+    "grpo": "#c8553d",
+    "fade": "#8d6a9f",
+    "r1": "#1b6ca8",
+    "r1_rft": "#2a9d4a",
+    "always": "#888",
+    "zero": "#d9a404",
+}
+
+
+class Lab:
+    """All runs of one file: regime -> arm -> runs by seed."""
+
+    def __init__(self, folder: Path) -> None:
+        self.test: dict[str, str] = json.loads((folder / "test.json").read_text())
+        self.runs: dict[str, dict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
+        rows = [json.loads(line) for line in (folder / "runs.jsonl").read_text().splitlines() if line]
+        for row in sorted(rows, key=lambda row: row["seed"]):
+            self.runs[row["regime"]][row["arm"]].append(row)
+
+    def values(self, run: dict[str, Any], mode: str, group: str) -> dict[str, float]:
+        """problem -> 0 or 1 of one run; `plurality` and `any` are modes as well."""
+        digits = run["right"][mode] if mode in run["right"] else run[mode]
+        chosen = zip(self.test.items(), digits, strict=True)
+        return {i: float(d) for (i, g), d in chosen if group in ("all", g) or g in group.split("+")}
+
+    def many(self, regime: str, arm: str, mode: str, group: str) -> list[dict[str, float]]:
+        """One mapping a seed."""
+        return [self.values(run, mode, group) for run in self.runs[regime].get(arm, [])]
+
+
+def mean_ci(runs: Sequence[dict[str, float]]) -> str:
+    """`31.5 [27.8, 35.3]` in percent, over seeds and problems."""
+    from realm_cli.method.scoring import seeded_difference
+
+    if not runs:
+        return "-"
+    mean, low, high = seeded_difference(runs, [dict.fromkeys(runs[0], 0.0)], 0, N_BOOT)
+    return f"{100 * mean:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+
+
+def difference(
+    ours: Sequence[dict[str, float]], theirs: Sequence[dict[str, float]]
+) -> tuple[float, float, float, float]:
+    """(mean, low, high, p) of ours - theirs in points, over the seeds that both have in order."""
+    from realm_cli.method.scoring import paired_difference, seeded_difference
+
+    mean, low, high = (100 * x for x in seeded_difference(ours, theirs, 0, N_BOOT))
+    a, b = ({i: [run[i] for run in runs] for i in runs[0]} for runs in (ours, theirs))
+    return mean, low, high, paired_difference(a, b, 0, 100).mcnemar_p
+
+
+def table(lab: Lab, regime: str) -> Iterator[str]:
+    """Accuracies of every arm."""
+    yield (
+        "| arm | seeds | "
+        + " | ".join(f"bare {g}" for g in GROUPS)
+        + " | routed all | routed unseen | verdicts | tokens sampled |"
+    )
+    yield "| --- | --- |" + " --- |" * (len(GROUPS) + 4)
+    runs = lab.runs[regime]
+    first = next(iter(runs.values()))[0]
+    for mode in ("plurality", "any"):
+        own = [mean_ci([lab.values(first, mode, g)]).split(" ")[0] for g in ("all", "unseen")]
+        label = {"plurality": "plurality of the routes shown", "any": "any of the routes shown right"}[mode]
+        yield f"| *{label}* | |" + " |" * len(GROUPS) + f" {own[0]} | {own[1]} | | |"
+    for arm in [name for name in ARMS if name in runs]:
+        cells = [
+            mean_ci(lab.many(regime, arm, "bare", g)) if g == "all" else share(lab, regime, arm, "bare", g)
+            for g in GROUPS
+        ]
+        cells += [mean_ci(lab.many(regime, arm, "routed", "all")), share(lab, regime, arm, "routed", "unseen")]
+        verdicts = [run["verdicts"].get("routed") for run in runs[arm]]
+        known = [v for v in verdicts if v is not None]
+        cells.append(f"{100 * fmean(known):.0f}" if known else "-")
+        cells.append(f"{fmean(sum(run['sampled_tokens'].values()) for run in runs[arm]) / 1e6:.2f} M")
+        yield f"| {ARMS[arm].about} | {len(runs[arm])} | " + " | ".join(cells) + " |"
+
+
+def share(lab: Lab, regime: str, arm: str, mode: str, group: str) -> str:
+    """Mean without an interval."""
+    return f"{100 * fmean(v for run in lab.many(regime, arm, mode, group) for v in run.values()):.1f}"
+
+
+def differences(lab: Lab, regime: str, against: str = "r1") -> Iterator[str]:
+    """Every arm against ReaLM-R1, paired."""
+    runs = lab.runs[regime]
+    if against not in runs:
+        return
+    yield f"| {ARMS[against].about} minus | bare all | bare unseen | routed all |"
+    yield "| --- | --- | --- | --- |"
+    for arm in [name for name in ARMS if name in runs and name != against]:
+        cells = []
+        for mode, group in (("bare", "all"), ("bare", "unseen"), ("routed", "all")):
+            mean, low, high, _ = difference(lab.many(regime, against, mode, group), lab.many(regime, arm, mode, group))
+            cells.append(f"{mean:+.1f} [{low:+.1f}, {high:+.1f}]")
+        yield f"| {ARMS[arm].about} | " + " | ".join(cells) + " |"
+
+
+# Hypothesis -> (mode, groups, better arm, worse arm); a pair of modes compares the arm with the routes' own vote.
+HYPOTHESES: dict[str, tuple[str, tuple[tuple[str, str, str, str], ...]]] = {
+    "H1": ("routed: ReaLM beats the plurality of the same routes and the CoT-Synthesizer",
+           (("routed/plurality", "all", "r1", "r1"), ("routed", "all", "r1", "synth"))),
+    "H2": ("bare: ReaLM-Zero beats vanilla GRPO, ReaLM-R1 beats SFT + GRPO",
+           (("bare", "all", "zero", "zero_grpo"), ("bare", "all", "r1", "grpo"))),
+    "H3": ("bare: fading beats routes to the end", (("bare", "all", "r1", "no_fade"),)),
+    "H4": ("contrast beats right routes only, bare and routed",
+           (("bare", "all", "r1", "positives"), ("routed", "all", "r1", "positives"))),
+    "H5": ("guided beats unguided on thin families and held-out combinations",
+           (("bare", "thin+combo", "cold", "unguided"),)),
+}  # fmt: skip
+
+
+def hypotheses(lab: Lab, regime: str) -> Iterator[str]:
+    """H1-H5, fixed in advance: all parts must hold; p of a hypothesis is its largest part's, Holm over the five."""
+    from realm_cli.method.scoring import holm
+
+    found = {}
+    for name, (_, parts) in HYPOTHESES.items():
+        results = [part(lab, regime, *given) for given in parts]
+        if all(result is not None for result in results):
+            found[name] = [result for result in results if result is not None]
+    adjusted = dict(zip(found, holm([max(r[3] for r in rows) for rows in found.values()]), strict=True))
+    yield "| hypothesis | differences in points [95 % CI] | p, Holm | verdict |"
+    yield "| --- | --- | --- | --- |"
+    for name, (text, _) in HYPOTHESES.items():
+        if name not in found:
+            yield f"| {name} {text} | not run | | |"
+            continue
+        rows = found[name]
+        shown = "; ".join(f"{mean:+.1f} [{low:+.1f}, {high:+.1f}]" for mean, low, high, _ in rows)
+        held = all(low > 0 for _, low, _, _ in rows) and adjusted[name] < 0.05
+        against = any(high < 0 for _, _, high, _ in rows)
+        verdict = "held" if held else "refuted in part" if against else "not shown"
+        yield f"| {name} {text} | {shown} | {adjusted[name]:.2g} | {verdict} |"
+
+
+def part(
+    lab: Lab, regime: str, mode: str, group: str, ours: str, theirs: str
+) -> tuple[float, float, float, float] | None:
+    """One comparison, or None where an arm was not run."""
+    mine, _, other = mode.partition("/")
+    a, b = lab.many(regime, ours, mine, group), lab.many(regime, theirs, other or mine, group)
+    return difference(a, b) if a and b else None
+
+
+def tokens_to_reach(lab: Lab, regime: str, key: str) -> str | None:
+    """How many sampled tokens ReaLM-R1 takes to vanilla GRPO's final dev accuracy, against GRPO's."""
+    pairs = zip(lab.runs[regime].get("grpo", []), lab.runs[regime].get("r1", []), strict=False)
+    ratios = []
+    for grpo, r1 in pairs:
+        goal, spent = grpo["curve"][-1][2].get(key, 0.0), grpo["curve"][-1][1]
+        reached = next((tokens for _, tokens, dev in r1["curve"] if dev.get(key, 0.0) >= goal), None)
+        ratios.append("never" if reached is None else f"{reached / max(spent, 1):.2f}")
+    return ", ".join(ratios) or None
+
+
+def parts(lab: Lab) -> dict[str, str]:
+    """Marked part of the page -> its text."""
+    out = {}
+    for regime, about in REGIMES.items():
+        if regime not in lab.runs:
+            continue
+        lines = [f"Regime *{regime}*: {about}.", "", *table(lab, regime), "", *differences(lab, regime), ""]
+        lines += [*hypotheses(lab, regime), ""]
+        for key, label in (("dev_bare", "all"), ("dev_bare/unseen", "the unseen family")):
+            ratio = tokens_to_reach(lab, regime, key)
+            if ratio:
+                lines.append(f"Share of GRPO's tokens that R1 needs for GRPO's last dev accuracy, {label}: {ratio}.")
+        out[regime] = "\n".join(lines).strip()
+    return out
+
+
+def plots(lab: Lab, folder: Path) -> Iterator[str]:
+    """Dev accuracy of bare prompts against sampled tokens, mean over seeds."""
+    import matplotlib
+
+    matplotlib.use("svg")
+    matplotlib.rcParams["svg.hashsalt"] = "lab"
+    from matplotlib import pyplot
+
+    for regime, arms in lab.runs.items():
+        figure, axes = pyplot.subplots(1, 2, figsize=(9, 3.6), sharey=True)
+        for axis, key in zip(axes, ("dev_bare", "dev_bare/unseen"), strict=True):
+            for arm in [name for name in CURVES if name in arms]:
+                runs = [run["curve"] for run in arms[arm] if run["curve"]]
+                points = [
+                    (fmean(p[1] for p in at) / 1e6, fmean(100 * p[2].get(key, 0.0) for p in at))
+                    for at in zip(*runs, strict=False)
+                ]
+                axis.plot(*zip(*points, strict=True), label=ARMS[arm].about, color=COLOURS[arm])
+            axis.set(xlabel="sampled tokens (millions)", title=key.replace("dev_bare", "bare, dev").replace("/", ", "))
+        axes[0].set_ylabel("accuracy %")
+        axes[1].legend(fontsize="x-small")
+        figure.tight_layout()
+        path = folder / f"curves-{regime}.svg"
+        figure.savefig(path, metadata={"Date": None})
+        pyplot.close(figure)
+        yield path.name
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Command line."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    parser.add_argument("--page", type=Path, default=PAGE)
+    parser.add_argument("--check", action="store_true")
+    parser.add_argument("--show", action="store_true", help="print, write nothing")
+    a = parser.parse_args(argv)
+    lab = Lab(a.results)
+    found = parts(lab)
+    if a.show:
+        print("\n\n".join(found.values()))
+        return 0
+    old = a.page.read_text(encoding="utf-8")
+    new = old
+    for name, text in found.items():
+        pattern = re.compile(rf"(<!-- lab:{name} -->\n).*?(\n<!-- end -->)", re.DOTALL)
+        if not pattern.search(new):
+            raise SystemExit(f"{a.page}: no part marked <!-- lab:{name} -->")
+        new = pattern.sub(lambda match, text=text: match.group(1) + text + match.group(2), new)
+    if a.check:
+        if new != old:
+            print(f"{a.page}: not the tables of {a.results}; run benchmarks/lab/report.py", file=sys.stderr)
+        return int(new != old)
+    a.page.write_text(new, encoding="utf-8")
+    print(f"written: {a.page.name}", *plots(lab, a.results))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
