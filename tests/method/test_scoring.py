@@ -208,3 +208,25 @@ def test_power_grows_and_rejects_nonsense() -> None:
     assert sc.smallest_detectable(500, 0.2, power=0.9) > sc.smallest_detectable(500, 0.2)
     with pytest.raises(ValueError, match="need n >= 1"):
         sc.smallest_detectable(0, 0.2)
+
+
+# ---- how many pairs a claim needs
+
+
+def test_pairs_needed_by_hand() -> None:
+    """q = .1, delta = .05: (2.8016 * 2)^2 = 31.4; twice the difference needs a quarter of the pairs."""
+    assert sc.pairs_needed(600, 60, 0.05) == sc.pairs_needed(600, 60, -0.05) == 32
+    assert sc.pairs_needed(600, 60, 0.1) == 8
+    assert sc.pairs_needed(600, 0, 0.0) is None and sc.pairs_needed(600, 60, 0.0) is None
+    for wrong in ((0, 0), (5, 6), (5, -1)):
+        with pytest.raises(ValueError):
+            sc.pairs_needed(*wrong, 0.1)
+
+
+@given(st.integers(20, 2000), st.floats(0.05, 0.9), st.floats(0.01, 0.5))
+def test_enough_pairs_means_a_detectable_difference(n: int, share: float, delta: float) -> None:
+    discordant = round(share * n)
+    needed = sc.pairs_needed(n, discordant, delta)
+    detectable = sc.smallest_detectable(n, discordant / n)
+    assert needed is not None
+    assert abs(discordant - needed) <= 1 or (discordant > needed) == (delta > detectable)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from realm_cli.records import Mode, Prediction
-from realm_cli.stages.report_tables import build_report, report_tables
+from realm_cli.stages.report_tables import build_report, report_tables, weak_claims
 from realm_cli.stages.summary import interval, percent
 
 
@@ -77,11 +77,32 @@ def test_tables_as_people_see_them() -> None:
     assert accuracy.rows == [
         ["all", "2", "100.0 [100.0, 100.0]", "100.0 [100.0, 100.0]"],
         ["x", "1", "100.0 [100.0, 100.0]", "100.0 [100.0, 100.0]"],
+        ["flexible %", "", "0.0", "0.0"],
         ["format %", "", "100.0", "0.0"],
     ]
     assert paired.title == "Paired differences, all groups"
-    assert paired.columns == ["mode", "pair", "points [95 % CI]", "differ on", "McNemar p"]
-    assert paired.rows == [["bare", "a -> b", "0.0 [0.0, 0.0]", "0", "1"]]
+    assert paired.columns == ["mode", "pair", "points [95 % CI]", "differ on", "McNemar p", "detectable"]
+    assert paired.rows == [["bare", "a -> b", "0.0 [0.0, 0.0]", "0", "1", "-"]]
+
+
+def test_what_a_test_of_this_size_can_find() -> None:
+    """8 of 100 problems differ, all the same way: 2.8 * sqrt(.08 / 100) = 7.9 points can be found."""
+    rows = [row("a", f"p{i}", False) for i in range(100)] + [row("b", f"p{i}", i < 8) for i in range(100)]
+    found = report(rows)
+    (pair,) = found["comparisons"]
+    assert pair["detectable"] == pytest.approx(0.0792, abs=1e-4)
+    assert pair["pairs_needed"] == 8  # (2.8 * .08 / .08)^2 = 7.85
+    assert report_tables(found)[1].rows[0][-1] == "7.9"
+    assert weak_claims(found) == []
+
+
+def test_a_claim_on_too_few_problems_is_named() -> None:
+    """5 of 100: the interval excludes 0, but 8 would be needed."""
+    rows = [row("a", f"p{i}", False) for i in range(100)] + [row("b", f"p{i}", i < 5) for i in range(100)]
+    assert weak_claims(report(rows)) == [
+        "bare, all, a -> b: the interval excludes 0, but only 5 problems differ and 8 are needed to find such a "
+        "difference 4 times in 5; use more problems"
+    ]
 
 
 def test_a_group_that_a_model_lacks_is_a_dash() -> None:
@@ -94,7 +115,7 @@ def test_the_routes_have_a_table_of_their_own() -> None:
     rows = [row("a", "p", True, group="x"), row("a", "p", True, mode="routed", verdict_bal_acc=0.75, group="x")]
     found = report(rows, compare=False) | {"routes": {"all": {"n": 1, "plurality": 0.25, "any_correct": 1.0}}}
     bare, routed, routes = report_tables(found)
-    assert [r[0] for r in bare.rows] == ["all", "x", "format %"]
+    assert [r[0] for r in bare.rows] == ["all", "x", "flexible %", "format %"]
     assert routed.rows[-1] == ["verdicts %", "", "75.0"]
     assert routes.columns == ["group", "plurality %", "any correct %"]
     assert routes.rows == [["all", "25.0", "100.0"]]

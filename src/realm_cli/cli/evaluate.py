@@ -60,7 +60,8 @@ def evaluate(
     context = load_context(recipe, run, overrides)
     config = context.recipe.eval
     path = problems_path(context, problems)
-    chosen = pick(load_problems(path), config.split, path, config.limit)
+    rows = load_problems(path)
+    chosen = pick(rows, config.split, path, config.limit)
     models, adapters = eval_models(context, adapter or [], model or [], base=base)
     routes_path = existing(routes, context.run / "rollout" / "routes.jsonl")
     routed = any(m != "bare" for m in config.modes)
@@ -75,7 +76,16 @@ def evaluate(
         say(f"{stage.folder}: complete; reading its predictions")
     many = compare or len(models) > 1
     with checking(context.recipe.checks, say):
-        summary = run_eval(stage, chosen, models, routes_path, modes=config.modes, compare=many, progress=progress)
+        summary = run_eval(
+            stage,
+            chosen,
+            models,
+            routes_path,
+            modes=config.modes,
+            compare=many,
+            progress=progress,
+            training=[p for p in rows if p.split == "train"],
+        )
     stage.finish()
     keep_recipe(context, None)
     show(summary, as_json)

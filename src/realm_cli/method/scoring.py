@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from math import comb, sqrt
+from math import ceil, comb, sqrt
 from statistics import NormalDist, fmean
 from typing import TYPE_CHECKING
 
@@ -229,3 +229,20 @@ def smallest_detectable(n: int, discordance: float, power: float = 0.8) -> float
         raise ValueError(f"need n >= 1, discordance in [0, 1] and power in (0, 1); got {n}, {discordance}, {power}")
     z = NormalDist()
     return (z.inv_cdf(0.975) + z.inv_cdf(power)) * sqrt(discordance / n)
+
+
+def pairs_needed(n: int, discordant: int, difference: float, power: float = 0.8) -> int | None:
+    """Discordant pairs that would show such a difference with `power` at two-sided 5%; None for no difference.
+
+    (2.8 q / delta)^2 of them, q = discordant / n: with fewer, a difference that looks significant is likely to be luck
+    or too large. Raises ValueError for counts that do not fit.
+
+    >>> pairs_needed(600, 60, 0.05)
+    32
+    """
+    if not 0 <= discordant <= n or n < 1:
+        raise ValueError(f"need 0 <= discordant <= n and n >= 1, got {discordant} and {n}")
+    if not difference or not discordant:
+        return None
+    z = NormalDist()
+    return ceil(((z.inv_cdf(0.975) + z.inv_cdf(power)) * (discordant / n) / abs(difference)) ** 2)

@@ -15,12 +15,13 @@ from realm_cli.artifacts import Appender, Stage, iter_rows, read_rows, write_jso
 from realm_cli.errors import DataError
 from realm_cli.method import scoring
 from realm_cli.method.answers import answer_key, flexible_answer, is_correct
+from realm_cli.method.contamination import contamination
 from realm_cli.method.parsing import Parsed, parse_completion
 from realm_cli.prompts import bare_messages, routed_messages
 from realm_cli.protocols import Completion, Generator, GenRequest, Progress, SamplingParams
 from realm_cli.records import Mode, Prediction, Problem, Route, ShownRoute
-from realm_cli.stages.report_tables import build_report, report_tables
-from realm_cli.stages.summary import Summary
+from realm_cli.stages.report_tables import build_report, report_tables, weak_claims
+from realm_cli.stages.summary import Summary, percent
 
 ModelFactory = Callable[[], Generator]
 
@@ -60,8 +61,12 @@ def run_eval(
     modes: Sequence[Mode],
     compare: bool,
     progress: Progress,
+    training: Sequence[Problem] = (),
 ) -> Summary:
-    """Predict with every model in every mode, continuing what an interrupted run left; then the report."""
+    """Predict with every model in every mode, continuing what an interrupted run left; then the report.
+
+    training: problems that must not stand among the others; those that do are reported, with accuracy without them.
+    """
     config, recipe = stage.recipe.eval, stage.recipe
     modes = list(dict.fromkeys(modes))
     shown: dict[str, list[ShownRoute]] = {}
@@ -100,11 +105,13 @@ def run_eval(
     rows = [row for row in read_rows(path, Prediction) if row.problem_id in wanted and row.model in models]
     report = build_report(rows, seed=recipe.seed, bootstrap=config.bootstrap, compare=compare)
     report["routes"] = _routes_report(problems, shown)
+    report["contamination"] = _contamination(problems, training, rows)
     write_json(stage.path("report.json"), report)
     return Summary(
         "eval",
         report,
         report_tables(report),
+        notes=[*weak_claims(report), *_contaminated(report["contamination"])],
         files=[str(stage.path("report.json")), str(path)],
     )
 
@@ -175,6 +182,36 @@ def _verdict_accuracy(parsed: Parsed, shown: Sequence[ShownRoute]) -> float | No
     if not hits[True] or not hits[False]:
         return None
     return sum(sum(found) / len(found) for found in hits.values()) / 2
+
+
+def _contamination(
+    problems: Sequence[Problem], training: Sequence[Problem], rows: Sequence[Prediction]
+) -> dict[str, Any] | None:
+    """Test problems that share 13 words in a row with a training problem, and bare accuracy without them."""
+    if not training:
+        return None
+    touched = contamination({p.id: p.question for p in training}, {p.id: p.question for p in problems})
+    left: dict[str, list[bool]] = defaultdict(list)
+    for row in rows:
+        if row.problem_id not in touched and row.mode == "bare":
+            left[row.model].append(row.correct)
+    return {
+        "touched": len(touched),
+        "of": len(problems),
+        "examples": dict(list(touched.items())[:5]),
+        "accuracy_without": {model: sum(flags) / len(flags) for model, flags in left.items()} if touched else {},
+    }
+
+
+def _contaminated(found: Mapping[str, Any] | None) -> list[str]:
+    if not found or not found["touched"]:
+        return []
+    without = ", ".join(f"{model} {percent(value)} %" for model, value in found["accuracy_without"].items())
+    first, other = next(iter(found["examples"].items()))
+    return [
+        f"{found['touched']} of {found['of']} problems share 13 words in a row with a training problem "
+        f"(e.g. {first} with {other})" + (f"; bare accuracy without them: {without}" if without else "")
+    ]
 
 
 def _routes_report(problems: Sequence[Problem], shown: Mapping[str, Sequence[ShownRoute]]) -> dict[str, Any] | None:

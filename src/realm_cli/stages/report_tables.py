@@ -97,7 +97,19 @@ def _comparison(
         "high": found.hi,
         "discordant": found.discordant,
         "mcnemar_p": found.mcnemar_p,
+        "detectable": scoring.smallest_detectable(len(common), found.discordant / len(common)),
+        "pairs_needed": scoring.pairs_needed(len(common), found.discordant, found.mean),
     }
+
+
+def weak_claims(report: dict[str, Any]) -> list[str]:
+    """A line on each difference whose interval excludes 0 though too few problems differ to rest a claim on."""
+    return [
+        f"{c['mode']}, {c['group']}, {c['from']} -> {c['to']}: the interval excludes 0, but only {c['discordant']} "
+        f"problems differ and {c['pairs_needed']} are needed to find such a difference 4 times in 5; use more problems"
+        for c in report["comparisons"]
+        if (c["low"] > 0 or c["high"] < 0) and c["pairs_needed"] and c["discordant"] < c["pairs_needed"]
+    ]
 
 
 def report_tables(report: dict[str, Any]) -> list[Table]:
@@ -116,6 +128,7 @@ def report_tables(report: dict[str, Any]) -> list[Table]:
                 values = [interval(c["accuracy"], c["low"], c["high"]) if c else "-" for c in own]
                 rows.append([group, str(sizes[0]), *values])
         overall = [cells.get((model, "all")) for model in models]
+        rows.append(["flexible %", "", *(percent(c["accuracy_flexible"]) if c else "-" for c in overall)])
         rows.append(["format %", "", *(percent(c["format_ok"]) if c else "-" for c in overall)])
         if any(c and c["verdict_bal_acc"] is not None for c in overall):
             rows.append(["verdicts %", "", *(percent(c["verdict_bal_acc"]) if c else "-" for c in overall)])
@@ -130,11 +143,12 @@ def report_tables(report: dict[str, Any]) -> list[Table]:
             interval(c["difference"], c["low"], c["high"]),
             str(c["discordant"]),
             f"{c['mcnemar_p']:.2g}" if c["mcnemar_p"] is not None else "-",
+            percent(c["detectable"]) if c["discordant"] else "-",
         ]
         for c in report["comparisons"]
         if c["group"] == "all"
     ]
     if pairs:
-        columns = ["mode", "pair", "points [95 % CI]", "differ on", "McNemar p"]
+        columns = ["mode", "pair", "points [95 % CI]", "differ on", "McNemar p", "detectable"]
         tables.append(Table("Paired differences, all groups", columns, pairs))
     return tables

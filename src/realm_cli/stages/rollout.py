@@ -3,9 +3,9 @@
 Reads problems; writes rollout/routes.jsonl (append-only, one row per problem x source x sample) and
 rollout/problems.jsonl (with p_self, p_ext and the difficulty bucket). A rerun samples only what is missing.
 
-Prompts are bare, or show a set of routes (`sets`): then a route is the completion's own solution, in the form in which a
-bare prompt would be answered (source `NAME+routes`; without such a part it counts as wrong, and it says nothing about the
-problem's difficulty). Fine-tuning on the correct ones is routed RFT.
+Prompts are bare, or show a set of routes (`sets`): then a route is the completion's own solution, in the form in which
+a bare prompt would be answered (source `NAME+routes`; without such a part it counts as wrong, and it says nothing about
+the problem's difficulty). Fine-tuning on the correct ones is routed RFT.
 """
 
 from __future__ import annotations
