@@ -17,7 +17,7 @@ PIP   := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constra
 CODE  := src tests docs benchmarks
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test check fix demo bench bench-quick docs clean
+.PHONY: help setup test check fix demo bench bench-quick lab lab-smoke docs clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -59,6 +59,15 @@ bench: $(VENV)/.bench ## time and memory beside transformers and TRL (an hour an
 
 bench-quick: $(VENV)/.bench ## the same on the tiny student in two minutes: does it run?
 	$(BIN)/python benchmarks/speed/run.py --quick $(ARGS)
+
+lab: $(VENV)/.bench ## every baseline and ablation with the tiny student, over seeds (nights; only what is missing), then the tables
+	$(BIN)/python benchmarks/lab/run.py $(ARGS)
+	$(BIN)/python benchmarks/lab/report.py
+
+lab-smoke: $(STAMP) ## two arms, one seed, small: does the lab run?
+	rm -rf runs/lab-smoke
+	$(BIN)/python benchmarks/lab/run.py --smoke
+	$(BIN)/python benchmarks/lab/report.py --results runs/lab-smoke --show
 
 $(VENV)/.bench: $(STAMP)
 	@$(PIP) -e '.[bench]'
