@@ -87,6 +87,11 @@ ARMS: dict[str, Arm] = {
     "sft_pos": Arm("SFT on external positives (RFT)", (sft(EXTERNAL),), SFT_OUT),
     "rft_own": Arm("RFT on own samples", (sample(), sft(MINE)), SFT_OUT),
     "rft_routed": Arm("routed RFT: own solutions found with routes", (sample("--routed", *SETS), sft(MINE)), SFT_OUT),
+    "rft_more": Arm(
+        "routed RFT with as many sampled tokens as R1",
+        (sample("--routed", *SETS, n=32), sft(MINE, distill__keep_per_problem=8)),
+        SFT_OUT,
+    ),
     "instructor": Arm(
         "error-tailored guided SFT (LLMs-as-Instructor)",
         (

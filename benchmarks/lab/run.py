@@ -29,7 +29,7 @@ from arms import ARMS, BASES, DATA_SEED, REGIMES, SIZES, SMOKE, SOLVERS, Command
 ROOT = Path(__file__).resolve().parents[2]
 OUT = ROOT / "benchmarks" / "results" / "lab" / "runs.jsonl"
 WORK = ROOT / "runs" / "lab"
-STEPS, SMOKE_STEPS = 600, 6
+STEPS, SMOKE_STEPS = 300, 6
 SMALL = {"n_train": 120, "n_dev": 24, "n_test": 40}
 
 

@@ -193,5 +193,6 @@ class Prediction(Row):
     loc_acc: float | None = None
     plurality_correct: bool | None = None  # of the routes shown
     any_correct: bool | None = None
+    followed: bool | None = None  # the answer is the plurality's
     n_tokens: int = 0
     truncated: bool = False

@@ -202,7 +202,7 @@ def test_routed_report_has_the_lines_to_beat(tmp_path: Path) -> None:
     cell = next(c for c in summary.data["results"] if (c["mode"], c["group"]) == ("routed", "all"))
     assert (cell["accuracy"], cell["verdict_bal_acc"], cell["format_ok"]) == (1.0, 0.5, 1.0)
     table = next(t for t in summary.tables if "routed" in t.title)
-    assert table.rows[-1] == ["verdicts %", "", "50.0"]
+    assert ["verdicts %", "", "50.0"] in table.rows
     assert summary.tables[-1].rows == [[group, "100.0", "100.0"] for group in ("all", "x", "y")]
 
 

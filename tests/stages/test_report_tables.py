@@ -116,7 +116,7 @@ def test_the_routes_have_a_table_of_their_own() -> None:
     found = report(rows, compare=False) | {"routes": {"all": {"n": 1, "plurality": 0.25, "any_correct": 1.0}}}
     bare, routed, routes = report_tables(found)
     assert [r[0] for r in bare.rows] == ["all", "x", "flexible %", "format %"]
-    assert routed.rows[-1] == ["verdicts %", "", "75.0"]
+    assert routed.rows[-2:] == [["verdicts %", "", "75.0"], ["bare, as % of routed", "", "100.0"]]
     assert routes.columns == ["group", "plurality %", "any correct %"]
     assert routes.rows == [["all", "25.0", "100.0"]]
 
@@ -132,3 +132,23 @@ def test_accuracy_lies_in_its_interval(flags: list[bool]) -> None:
     assert cell["n"] == len(flags)
     assert cell["accuracy"] == pytest.approx(sum(flags) / len(flags))
     assert cell["low"] <= cell["accuracy"] + 1e-9 and cell["accuracy"] - 1e-9 <= cell["high"]
+
+
+def test_rescue_follow_and_autonomy() -> None:
+    """Of 4 routed problems: 2 without a right route (1 rescued), 3 whose vote is wrong (1 followed)."""
+    given = [
+        ("p", True, {"any_correct": False, "plurality_correct": False, "followed": False}),
+        ("q", False, {"any_correct": False, "plurality_correct": False, "followed": True}),
+        ("r", True, {"any_correct": True, "plurality_correct": False, "followed": False}),
+        ("s", True, {"any_correct": True, "plurality_correct": True, "followed": True}),
+    ]
+    rows = [row("m", name, right, mode="routed", **fields) for name, right, fields in given]
+    rows += [row("m", name, name == "p") for name in "pqrs"]
+    found = report(rows)
+    routed = next(r for r in found["results"] if r["mode"] == "routed")
+    assert (routed["rescue"], routed["follow"]) == (0.5, pytest.approx(1 / 3))
+    assert found["autonomy"] == {"m": pytest.approx(0.25 / 0.75)}
+    lines = {r[0]: r[2] for r in report_tables(found)[0].rows}
+    assert (lines["right, no route is %"], lines["follow a wrong vote %"]) == ("50.0", "33.3")
+    assert lines["bare, as % of routed"] == "33.3"
+    assert report([row("m", "p", True)])["autonomy"] == {}

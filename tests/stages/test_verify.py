@@ -78,7 +78,10 @@ def test_summary_numbers(tmp_path: Path) -> None:
     assert summary.tables[0].rows == [["x", "12", "50.0", "100.0"], ["y", "12", "50.0", "100.0"]]
     assert [row[0] for row in summary.tables[1].rows] == ["agreed", "suspect", "novel", "none"]
     assert summary.notes[0] == f"{written['sets']} route sets over 4 problems"
-    assert summary.notes[1].endswith("limit 1.0: pass")
+    tried = written["planted_errors"]
+    assert tried["tried"] == 4 and tried["located"] == 1.0
+    assert summary.notes[1].startswith("planted errors: 100.0 % of 4 located, ")
+    assert summary.notes[2].endswith("limit 1.0: pass")
 
 
 def test_the_same_seed_gives_the_same_files(tmp_path: Path) -> None:
@@ -111,7 +114,7 @@ def test_a_leak_warns_or_fails_as_asked(tmp_path: Path) -> None:
     summary = verify(tmp_path / "warn", routes, problems, leak_limit=0.55)
     assert summary.data["leak"]["pass"] is False
     assert summary.data["leak"]["auc"] > 0.7
-    assert "length or format hints at the label, r_ver may reward form" in summary.notes[1]
+    assert "length or format hints at the label, r_ver may reward form" in summary.notes[2]
     with pytest.raises(DataError) as error:
         verify(tmp_path / "fail", routes, problems, leak_limit=0.55, on_leak="fail")
     assert "labels leak through form (AUC " in str(error.value) and "> 0.55)" in str(error.value)

@@ -17,6 +17,12 @@ def verify(
         Optional[Path],  # noqa: UP045
         typer.Option("--routes", help="Routes (JSONL). Default: the run's rollout/routes.jsonl."),
     ] = None,
+    explain: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            "--explain", metavar="ID", help="Show one problem's scored routes with the evidence for each step."
+        ),
+    ] = None,
     problems: ProblemsOpt = None,
     set_: SetOpt = None,
     resume: ResumeOpt = False,
@@ -27,6 +33,7 @@ def verify(
 
     \b
     Example: realm verify --run runs/demo
+    Example: realm verify --run runs/demo --explain rulebook-train-00003
     Example: realm verify --problems my.jsonl --routes routes.jsonl --run runs/mine --set verify.k=3
     """
     from realm_cli.artifacts import open_stage
@@ -38,6 +45,11 @@ def verify(
     context = load_context(recipe, run, set_)
     path = problems_path(context, problems, measured=True)
     rows = load_problems(path)
+    if explain is not None:
+        from realm_cli.stages.explain import explain as explained
+
+        show(explained(context.run / "verify" / "scored.jsonl", rows, explain), as_json)
+        return
     routes_path = routes or context.run / "rollout" / "routes.jsonl"
     if not routes_path.exists():
         from realm_cli.errors import DataError

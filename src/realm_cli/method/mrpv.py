@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 
 from realm_cli.method.steps import step_facts
 from realm_cli.records import Problem, Route, ScoredRoute, StepKind
@@ -64,6 +65,41 @@ class _Counts:
                 self.routes[False] - (not correct),
             )
         return known
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What speaks for one fact of a step: held by c+ of n+ other positives, c- of n- other negatives; d = p+ - p-."""
+
+    fact: str
+    c_pos: int
+    n_pos: int
+    c_neg: int
+    n_neg: int
+    support: float
+
+    def __str__(self) -> str:
+        return f"{self.fact.removeprefix('op:')} (+{self.c_pos}/{self.n_pos} -{self.c_neg}/{self.n_neg})"
+
+    def as_row(self) -> dict[str, str | int | float]:
+        """As a JSON object."""
+        return asdict(self)
+
+
+def evidence(scored: Sequence[ScoredRoute]) -> dict[str, list[list[Evidence]]]:
+    """Route id -> evidence for the facts of each step, of all scored routes of one problem (method.md section 5.3)."""
+    counts = _Counts()
+    for route in scored:
+        if route.facts:
+            counts.add(route.facts, route.correct)
+
+    def of(fact: str, correct: bool) -> Evidence:
+        own = {True: int(correct), False: int(not correct)}
+        held = {sign: counts.holders[sign][fact] - own[sign] for sign in (True, False)}
+        others = {sign: counts.routes[sign] - own[sign] for sign in (True, False)}
+        return Evidence(fact, held[True], others[True], held[False], others[False], counts.of(fact, correct)[2])
+
+    return {route.id: [[of(fact, route.correct) for fact in step] for step in route.facts] for route in scored}
 
 
 def score_routes(

@@ -153,6 +153,8 @@ def predict(
     routed = mode != "bare"
     votes = [answer_key(route.answer, problem) for route in shown] if routed else []
     plurality = scoring.plurality(votes) if votes else None
+    right = not completion.truncated and is_correct(parsed.answer, problem)
+    own = answer_key(parsed.answer, problem, correct=right)
     return Prediction(
         id=f"{label}/{mode}/{problem.id}/{sample}",
         model=label,
@@ -163,11 +165,12 @@ def predict(
         route_ids=[route.route_id for route in shown] if routed else [],
         completion=completion.text,
         answer=parsed.answer,
-        correct=not completion.truncated and is_correct(parsed.answer, problem),
+        correct=right,
         correct_flexible=is_correct(flexible_answer(completion.text), problem),
         format_ok=parsed.ok,
         verdict_bal_acc=_verdict_accuracy(parsed, shown) if routed else None,
         plurality_correct=plurality == answer_key(problem.answer, problem) if routed else None,
+        followed=own is not None and own == plurality if routed else None,
         any_correct=any(route.label for route in shown) if routed else None,
         n_tokens=completion.n_tokens,
         truncated=completion.truncated,

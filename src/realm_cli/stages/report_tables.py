@@ -31,7 +31,7 @@ def build_report(rows: Sequence[Prediction], *, seed: int, bootstrap: int, compa
                     one, two = cells.get((first, mode, group)), cells.get((second, mode, group))
                     if one and two:
                         comparisons.append(_comparison(first, second, mode, group, one, two, seed, bootstrap))
-    return {"results": results, "comparisons": comparisons}
+    return {"results": results, "comparisons": comparisons, "autonomy": autonomy(results)}
 
 
 def _by_problem(rows: Sequence[Prediction]) -> dict[str, float]:
@@ -68,7 +68,23 @@ def _cell(model: str, mode: str, group: str, rows: Sequence[Prediction], seed: i
         "truncated": sum(row.truncated for row in rows) / len(rows),
         "mean_tokens": sum(row.n_tokens for row in rows) / len(rows),
         "verdict_bal_acc": sum(verdicts) / len(verdicts) if verdicts else None,
+        "rescue": _share([row.correct for row in rows if row.any_correct is False]),
+        "follow": _share([bool(row.followed) for row in rows if row.plurality_correct is False]),
         **passes,
+    }
+
+
+def _share(flags: Sequence[bool]) -> float | None:
+    return sum(flags) / len(flags) if flags else None
+
+
+def autonomy(results: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """Model -> bare accuracy as a share of its routed accuracy, where it has both: 1 = routes add nothing any more."""
+    overall = {(r["model"], r["mode"]): r["accuracy"] for r in results if r["group"] == "all"}
+    return {
+        model: value / overall[model, "routed"]
+        for (model, mode), value in overall.items()
+        if mode == "bare" and overall.get((model, "routed"))
     }
 
 
@@ -132,6 +148,11 @@ def report_tables(report: dict[str, Any]) -> list[Table]:
         rows.append(["format %", "", *(percent(c["format_ok"]) if c else "-" for c in overall)])
         if any(c and c["verdict_bal_acc"] is not None for c in overall):
             rows.append(["verdicts %", "", *(percent(c["verdict_bal_acc"]) if c else "-" for c in overall)])
+        for key, label in (("rescue", "right, no route is %"), ("follow", "follow a wrong vote %")):
+            if any(c and c[key] is not None for c in overall):
+                rows.append([label, "", *(percent(c[key]) if c else "-" for c in overall)])
+        if mode == "routed" and report.get("autonomy"):
+            rows.append(["bare, as % of routed", "", *(percent(report["autonomy"].get(m)) for m in models)])
         tables.append(Table(f"Accuracy %, {mode} prompts [95 % CI]", ["group", "n", *models], rows))
     if lines := report.get("routes"):
         shown = [[g, percent(lines[g]["plurality"]), percent(lines[g]["any_correct"])] for g in groups if g in lines]

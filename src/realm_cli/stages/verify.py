@@ -75,6 +75,11 @@ def _summarise(tally: Tally, sets: Path, limit: float, seed: int) -> dict[str, A
         "correct": _share(tally.total("correct"), tally.total("routes")),
         "lucky": _share(tally.total("lucky"), tally.total("correct")),
         "first_error_known": _share(tally.total("known"), tally.total("wrong")),
+        "planted_errors": {
+            "tried": tally.planted["tried"],
+            "located": _share(tally.planted["found"], tally.planted["tried"]),
+            "exact": _share(tally.planted["exact"], tally.planted["found"]),
+        },
         "step_kinds": dict(tally.kinds),
         "sets": tally.sets,
         "set_statistics": statistics,
@@ -119,6 +124,7 @@ def _show(stage: Stage, summary: dict[str, Any]) -> Summary:
     ]
     leak = summary["leak"]
     unchecked = without_verdict(summary["checker"], stage.recipe.checks.timeout)
+    tried = summary["planted_errors"]
     verdict = "pass" if leak["pass"] else "above it: length or format hints at the label, r_ver may reward form"
     return Summary(
         "verify",
@@ -129,6 +135,14 @@ def _show(stage: Stage, summary: dict[str, Any]) -> Summary:
         ],
         notes=[
             f"{summary['sets']} route sets over {summary['problems']} problems",
+            *(
+                [
+                    f"planted errors: {percent(tried['located'])} % of {tried['tried']} located, "
+                    f"{percent(tried['exact'])} % of these at the right step"
+                ]
+                if tried["tried"]
+                else []
+            ),
             f"leak probe: AUC {leak['auc']:.2f}, limit {leak['limit']}: {verdict}",
             *([f"{unchecked}; see checker in summary.json"] if unchecked else []),
         ],

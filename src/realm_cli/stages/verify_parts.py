@@ -28,11 +28,13 @@ from realm_cli.method.checks import judged_by
 from realm_cli.method.mrpv import score_routes
 from realm_cli.method.route_sets import SetOptions, build_sets
 from realm_cli.method.steps import parse_route
+from realm_cli.method.validation import planted
 from realm_cli.protocols import Progress
 from realm_cli.recipe import ChecksConfig, VerifyConfig
 from realm_cli.records import Problem, Route, ScoredRoute
 
 PART_BYTES, MAX_PARTS = 8 << 20, 256
+PLANTED = 200  # problems of a part in which an error is planted, to try the finder
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,7 @@ class Tally:
     kinds: Counter[str] = field(default_factory=Counter)
     checks: Counter[str] = field(default_factory=Counter)
     examples: list[dict[str, str]] = field(default_factory=list)
+    planted: Counter[str] = field(default_factory=Counter)  # errors planted, found, and found at the right step
     problems: int = 0
     sets: int = 0
 
@@ -80,6 +83,14 @@ class Tally:
             group["known"] += wrong and route.first_error is not None
             self.kinds.update(route.step_kind)
 
+    def plant(self, problem: Problem, routes: Sequence[Route], seed: int, extractor: str) -> None:
+        """Try the first-error finder on one planted error, in at most PLANTED problems of a part."""
+        if self.planted["tried"] < PLANTED:
+            rng = random.Random(f"{seed}:{problem.id}:planted")
+            if (result := planted(routes, problem, rng, extractor)) is not None:
+                step, found = result
+                self.planted.update(tried=1, found=int(found is not None), exact=int(found == step))
+
     def join(self, other: Tally) -> None:
         """Add the counts of another part."""
         for name, counts in other.groups.items():
@@ -87,6 +98,7 @@ class Tally:
         self.kinds += other.kinds
         self.checks += other.checks
         self.examples = (self.examples + other.examples)[:5]
+        self.planted += other.planted
         self.problems += other.problems
         self.sets += other.sets
 
@@ -173,6 +185,7 @@ def score_part(part: Part, progress: Progress | None = None) -> Tally:
                 sets_out.writelines(row.model_dump_json() + "\n" for row in sets)
                 tally.sets += len(sets)
             tally.add(problem, scored)
+            tally.plant(problem, routes, part.seed, config.facts)
             if advance:
                 advance(1, "")
         tally.checks, tally.examples = pool.counts, pool.examples
