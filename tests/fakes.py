@@ -78,9 +78,10 @@ class FakeNll:
 
     value: Callable[[Sequence[Message], str], float] = lambda messages, completion: float(len(completion.split()))
 
-    def nll(self, pairs: Sequence[tuple[Sequence[Message], str]]) -> list[float]:
-        """One number per pair."""
-        return [self.value(messages, completion) for messages, completion in pairs]
+    def nll(self, pairs: Sequence[tuple[Sequence[Message], str]], prefills: Sequence[str] = ()) -> list[float]:
+        """One number per pair; `value` gets the prefill in front of the completion."""
+        given = prefills or [""] * len(pairs)
+        return [self.value(messages, before + text) for (messages, text), before in zip(pairs, given, strict=True)]
 
 
 @dataclass

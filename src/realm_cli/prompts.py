@@ -83,6 +83,16 @@ def solution_text(steps: Sequence[str], answer: str) -> str:
     return f"<think>\n{numbered(steps)}\n</think>\n<answer>{answer}</answer>"
 
 
+def solution_start(steps: Sequence[str]) -> str:
+    """A bare completion after its first steps, to be continued: by a line break first, which may be part of a token."""
+    return f"<think>\n{numbered(steps)}"
+
+
+def answer_start(steps: Sequence[str]) -> str:
+    """A bare completion with these steps, up to where the answer stands."""
+    return f"{solution_start(steps)}\n</think>\n<answer>"
+
+
 def check_text(verdicts: Sequence[bool], first_errors: Sequence[int | None]) -> str:
     """A check block. A wrong route without a known first error is `wrong` without a step."""
     lines = []

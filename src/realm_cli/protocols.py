@@ -29,13 +29,17 @@ class SamplingParams:
 
 @dataclass(frozen=True)
 class GenRequest:
-    """`n` completions of one prompt. `key` names the request in seeds; program engines read `problem`."""
+    """`n` completions of one prompt. `key` names the request in seeds; program engines read `problem`.
+
+    prefill: the beginning of the answer, which the completions continue; only local models do that.
+    """
 
     key: str
     messages: Sequence[Message]
     n: int = 1
     problem: Problem | None = None
     first_sample: int = 0  # index of the first sample, for continued work and seeds
+    prefill: str = ""
 
 
 @dataclass(frozen=True)
@@ -63,10 +67,13 @@ class Generator(Protocol):
 
 
 class NllScorer(Protocol):
-    """Scores text under a model (used by the hard-to-imitate filter)."""
+    """Scores text under a model (used by the hard-to-imitate filter and the belief probe)."""
 
-    def nll(self, pairs: Sequence[tuple[Sequence[Message], str]]) -> list[float]:
-        """Mean negative log-likelihood per completion token (nats) for each (messages, completion)."""
+    def nll(self, pairs: Sequence[tuple[Sequence[Message], str]], prefills: Sequence[str] = ()) -> list[float]:
+        """Mean negative log-likelihood per completion token (nats) for each (messages, completion).
+
+        prefills: one a pair, the beginning of the answer that the completion continues, itself not scored.
+        """
 
 
 @dataclass(frozen=True)

@@ -125,6 +125,14 @@ class VerifyConfig(Block):
     hide_answers: float = Field(0.25, ge=0, le=1)
     tamper_final: float = Field(0.1, ge=0, le=1)
     facts: Literal["auto", "number", "text"] = "auto"
+    weights: tuple[float, float, float] = (
+        1.0,
+        0.0,
+        0.0,
+    )  # of support, belief and Monte-Carlo changes in a step's score
+    mc_n: int = Field(4, ge=1)  # continuations after each step (--mc)
+    mc_temperature: float = Field(0.7, gt=0)
+    mc_max_tokens: int = Field(512, ge=1)
     leak_limit: float = Field(0.55, ge=0.5, le=1)
     on_leak: Literal["warn", "fail"] = "warn"  # what to do when the leak probe's AUC exceeds leak_limit
 

@@ -78,6 +78,17 @@ class ScoredRoute(Route):
     lucky: bool = False
 
 
+class Probe(Row):
+    """What a model thinks of a route after each step (method.md sections 5.4 and 5.5). `id` is the route's.
+
+    belief: mean log-probability of the gold answer's tokens (nats). mc_value: share of continuations that end right.
+    """
+
+    problem_id: str
+    belief: list[float] | None = None
+    mc_value: list[float] | None = None
+
+
 class ShownRoute(BaseModel):
     """A route as a prompt shows it: canonical steps, final answer, gold verdict and first wrong step (1-based)."""
 

@@ -364,3 +364,39 @@ def test_a_group_that_does_not_fit_computes_its_prompt_once(make_loaded: Make) -
     assert [c.token_ids for c in got] == [c.token_ids for c in want]
     assert len({c.n_tokens for c in want}) >= 3  # so that rows come and go
     assert sum(width > 1 for width in widths) == 1
+
+
+# ---- going on after the beginning of an answer
+
+
+def test_a_prefill_is_continued_as_the_model_would(make_loaded: Make) -> None:
+    loaded = load_model("tiny-student")
+    question = [{"role": "user", "content": "base 30, zone + 6, fragile + 7"}]
+    params = SamplingParams(40, 0.0)
+    whole = run(loaded, [GenRequest("w", question)], params)[0].text
+    cut = whole.index("\n2.")
+    rest = run(loaded, [GenRequest("r", question, n=2, prefill=whole[:cut])], params)
+    assert [completion.text for completion in rest] == [whole[cut:]] * 2
+    plain = run(make_loaded(), [GenRequest("p", question, prefill="")], params)
+    assert plain == run(make_loaded(), [GenRequest("p", question)], params)
+
+
+def test_nll_after_a_prefill_is_that_of_the_rest(make_loaded: Make) -> None:
+    """Text split where tokens end: the whole's total is that of its two parts."""
+    loaded = load_model("tiny-student")
+    generator, messages = LocalGenerator(loaded), [{"role": "user", "content": "base 30, zone + 6"}]
+    first, rest = "<think>\n1. base 30", "\n2. zone + 6 = 36\n</think>\n<answer>36</answer>"
+    count = lambda text: len(loaded.tokenizer(text, add_special_tokens=False).input_ids)  # noqa: E731
+    whole, after = generator.nll([(messages, first + rest), (messages, rest)], ["", first])
+    tokens = count(first + rest) + 1
+    head = plain_total(loaded, messages, first)
+    assert whole * tokens == pytest.approx(head + after * (count(rest) + 1), abs=1e-3)
+
+
+def plain_total(loaded: LoadedModel, messages: list[dict[str, str]], text: str) -> float:
+    """Negative log-likelihood of a text by one plain forward pass."""
+    prompt = encode_prompt(loaded.tokenizer, messages)
+    ids = loaded.tokenizer(text, add_special_tokens=False).input_ids
+    with torch.no_grad():
+        logits = loaded.model(torch.tensor([[*prompt, *ids]])).logits[0].log_softmax(-1)
+    return -sum(float(logits[len(prompt) - 1 + i, token]) for i, token in enumerate(ids))

@@ -1,4 +1,4 @@
-"""The models that `realm eval` compares, each built only when its turn comes."""
+"""The models that `realm eval` compares, each built only when its turn comes, and those that probe routes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from realm_cli.cli.context import Context
-    from realm_cli.protocols import Generator
+    from realm_cli.protocols import Generator, NllScorer
+    from realm_cli.recipe import Recipe
 
 
 def eval_models(
@@ -46,3 +47,27 @@ def eval_models(
 def _own_adapters(run: Path) -> list[str]:
     places = {"distilled": run / "distill" / "adapter", "rl": run / "train_rl" / "adapter"}
     return [f"{label}={path}" for label, path in places.items() if (path / "adapter_config.json").exists()]
+
+
+def probe_models(recipe: Recipe, belief: str | None, mc: str | None) -> tuple[NllScorer | None, Generator | None]:
+    """The local models of --belief and --mc, loaded once where they are the same. ConfigError for any other kind."""
+    from realm_cli.engines.build import build_generator
+    from realm_cli.engines.sampler import LocalGenerator
+    from realm_cli.errors import ConfigError
+
+    loaded = {}
+    for option, spec in (("--belief", belief), ("--mc", mc)):
+        if spec is None or spec in loaded:
+            continue
+        kind, sep, _ = spec.partition(":")
+        model = (
+            None
+            if spec == "oracle" or (sep and kind in ("openai", "jsonl", "solver"))
+            else build_generator(spec, recipe)
+        )
+        if not isinstance(model, LocalGenerator):
+            raise ConfigError(
+                f"{option} {spec}: reads inside an answer, which only local models do; give hf:MODEL or student"
+            )
+        loaded[spec] = model
+    return (loaded[belief] if belief else None), (loaded[mc] if mc else None)

@@ -17,6 +17,16 @@ def verify(
         Optional[Path],  # noqa: UP045
         typer.Option("--routes", help="Routes (JSONL). Default: the run's rollout/routes.jsonl."),
     ] = None,
+    belief: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            "--belief", metavar="MODEL", help="Local model whose belief in the answer is taken after each step."
+        ),
+    ] = None,
+    mc: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option("--mc", metavar="MODEL", help="Local model that continues routes after each step (Monte Carlo)."),
+    ] = None,
     explain: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option(
@@ -33,6 +43,7 @@ def verify(
 
     \b
     Example: realm verify --run runs/demo
+    Example: realm verify --run runs/demo --belief student --mc student --set "verify.weights=[1, 0.5, 0]"
     Example: realm verify --run runs/demo --explain rulebook-train-00003
     Example: realm verify --problems my.jsonl --routes routes.jsonl --run runs/mine --set verify.k=3
     """
@@ -62,7 +73,15 @@ def verify(
         say(f"{stage.folder}: already complete")
         summary = read_summary(stage)
     else:
-        summary = run_verify(stage, rows, routes_path, progress=progress)
+        probes = None
+        if belief or mc:
+            from realm_cli.cli.models import probe_models
+            from realm_cli.stages.probes import run_probes
+
+            scorer, continuer = probe_models(context.recipe, belief, mc)
+            by_id = {row.id: row for row in rows}
+            probes = run_probes(stage, by_id, routes_path, belief=scorer, mc=continuer, progress=progress)
+        summary = run_verify(stage, rows, routes_path, progress=progress, probes=probes)
         stage.finish()
     keep_recipe(context, problems)
     show(summary, as_json)

@@ -36,10 +36,13 @@ def encode_prompt(tokenizer: Any, messages: Sequence[Message], prefill: str = ""
     return _ids(tokenizer, text + lead + prefill)
 
 
-def encode_completion(tokenizer: Any, text: str) -> list[int]:
-    """Token ids of the assistant's text with the end-of-turn id, as the chat template renders them."""
+def encode_completion(tokenizer: Any, text: str, *, continued: bool = False) -> list[int]:
+    """Token ids of the assistant's text with the end-of-turn id, as the chat template renders them.
+
+    continued: the text goes on after a `prefill` of `encode_prompt`.
+    """
     turn = _turn_of(tokenizer)
-    lead = "" if text.startswith(turn.lead) else turn.lead
+    lead = "" if continued or text.startswith(turn.lead) else turn.lead
     return [*_ids(tokenizer, lead + text + turn.tail), turn.end]
 
 

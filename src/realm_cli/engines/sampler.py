@@ -82,7 +82,8 @@ class LocalGenerator:
         self, requests: Sequence[GenRequest], params: SamplingParams
     ) -> Iterator[tuple[int, list[Completion]]]:
         """Yield (request index, completions) as they finish. EngineError for a prompt longer than the model."""
-        prompts = [tuple(encode_prompt(self.loaded.tokenizer, request.messages)) for request in requests]
+        tokenizer = self.loaded.tokenizer
+        prompts = [tuple(encode_prompt(tokenizer, request.messages, request.prefill)) for request in requests]
         for request, prompt in zip(requests, prompts, strict=True):
             self._check_length(len(prompt) + 1, f"the prompt of {request.key}")
         order = sorted(range(len(requests)), key=lambda i: (len(prompts[i]), prompts[i]))
@@ -124,12 +125,19 @@ class LocalGenerator:
         kind = next(iter(p for p in self.loaded.model.parameters() if p.is_floating_point()))
         return int(self.kv_bytes / (2 * config.num_hidden_layers * heads * size * kind.element_size()))
 
-    def nll(self, pairs: Sequence[tuple[Sequence[Message], str]]) -> list[float]:
-        """Mean negative log-likelihood in nats per completion token, the end-of-turn token included, for each pair."""
+    def nll(self, pairs: Sequence[tuple[Sequence[Message], str]], prefills: Sequence[str] = ()) -> list[float]:
+        """Mean negative log-likelihood in nats per completion token, the end-of-turn token included, for each pair.
+
+        prefills: see `protocols.NllScorer`.
+        """
         tokenizer, model = self.loaded.tokenizer, self.loaded.model
         rows = [
-            TokenRow(tuple(encode_prompt(tokenizer, messages)), tuple(encode_completion(tokenizer, text)), 1.0)
-            for messages, text in pairs
+            TokenRow(
+                tuple(encode_prompt(tokenizer, messages, prefill)),
+                tuple(encode_completion(tokenizer, text, continued=bool(prefill))),
+                1.0,
+            )
+            for (messages, text), prefill in zip(pairs, prefills or [""] * len(pairs), strict=True)
         ]
         for row in rows:
             self._check_length(len(row.prompt_ids) + len(row.completion_ids), "a prompt with its completion")

@@ -26,13 +26,18 @@ from realm_cli.stages.verify_parts import Part, Tally, join_files, score_parts, 
 PROBED = 20_000  # sets that the leak probe reads at most: its AUC is then known to about .003
 
 
-def run_verify(stage: Stage, problems: Sequence[Problem], routes_path: Path, *, progress: Progress) -> Summary:
-    """Score every route, build the sets, run the leak probe. DataError without any positive or negative."""
+def run_verify(
+    stage: Stage, problems: Sequence[Problem], routes_path: Path, *, progress: Progress, probes: Path | None = None
+) -> Summary:
+    """Score every route, build the sets, run the leak probe. DataError without any positive or negative.
+
+    probes: beliefs and Monte-Carlo values of routes (stages/probes.py).
+    """
     recipe, pieces = stage.recipe, stage.path("parts")
     shutil.rmtree(pieces, ignore_errors=True)
     try:
         found = split(routes_path, {problem.id: problem for problem in problems}, pieces, progress)
-        parts = [Part(part, rows, recipe.verify, recipe.checks, recipe.seed) for part, rows in found.items()]
+        parts = [Part(part, rows, recipe.verify, recipe.checks, recipe.seed, probes) for part, rows in found.items()]
         tally = score_parts(parts, recipe.checks.workers, progress)
         _need_both_signs(tally, routes_path)
         if not tally.sets:

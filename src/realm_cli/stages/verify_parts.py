@@ -31,7 +31,7 @@ from realm_cli.method.steps import parse_route
 from realm_cli.method.validation import planted
 from realm_cli.protocols import Progress
 from realm_cli.recipe import ChecksConfig, VerifyConfig
-from realm_cli.records import Problem, Route, ScoredRoute
+from realm_cli.records import Probe, Problem, Route, ScoredRoute
 
 PART_BYTES, MAX_PARTS = 8 << 20, 256
 PLANTED = 200  # problems of a part in which an error is planted, to try the finder
@@ -46,6 +46,7 @@ class Part:
     verify: VerifyConfig
     checks: ChecksConfig
     seed: int
+    probes: Path | None = None  # beliefs and Monte-Carlo values of routes
 
     @property
     def routes(self) -> Path:
@@ -172,12 +173,14 @@ def score_part(part: Part, progress: Progress | None = None) -> Tally:
         scored_out, sets_out = (
             stack.enter_context(replacing(part.folder / name)) for name in ("scored.jsonl", "sets.jsonl")
         )
+        probes = _probes(part, by_id)
         grouped: dict[str, list[Route]] = defaultdict(list)
         for route in iter_rows(part.routes, Route):
-            grouped[route.problem_id].append(_graded(route, by_id[route.problem_id]))
+            graded = _graded(route, by_id[route.problem_id])
+            grouped[route.problem_id].append(_probed(graded, probes) if probes else graded)
         for problem_id, routes in grouped.items():
             problem = by_id[problem_id]
-            scored = score_routes(routes, problem, extractor=config.facts)
+            scored = score_routes(routes, problem, extractor=config.facts, weights=config.weights)
             scored_out.writelines(row.model_dump_json() + "\n" for row in scored)
             if problem.split != "test":
                 rng = random.Random(f"{part.seed}:{problem_id}:sets")
@@ -190,6 +193,22 @@ def score_part(part: Part, progress: Progress | None = None) -> Tally:
                 advance(1, "")
         tally.checks, tally.examples = pool.counts, pool.examples
     return tally
+
+
+def _probes(part: Part, problems: Mapping[str, Problem]) -> dict[str, Probe]:
+    """Probes of this part's routes, by route id."""
+    if part.probes is None:
+        return {}
+    return {row.id: row for row in iter_rows(part.probes, Probe) if row.problem_id in problems}
+
+
+def _probed(route: Route, probes: Mapping[str, Probe]) -> Route:
+    """With what a model thinks after each step, where that is known."""
+    probe = probes.get(route.id)
+    if probe is None:
+        return route
+    fields = {name: getattr(route, name) for name in Route.model_fields}
+    return ScoredRoute(**fields, belief=probe.belief, mc_value=probe.mc_value)
 
 
 def _graded(route: Route, problem: Problem) -> Route:
