@@ -153,6 +153,7 @@ class FakeRlTrainer:
         return dict(metrics)
 
     def _step(self, job: RlJob, rows: Sequence[PlanRow]) -> float:
+        rows = [job.revise(row) for row in rows]
         requests = [GenRequest(row.id, row.messages, n=job.group_size) for row in rows]
         groups = dict(self.generator.generate(requests, SamplingParams()))
         samples = []

@@ -117,6 +117,7 @@ class RlJob:
     """Everything an RL engine needs, with the method passed in as plain functions.
 
     plan: rows of all steps, ordered by (step, slot), `groups_per_step` rows a step.
+    revise: plan row -> the row as it is sampled, called in order, once a group, when its step begins.
     score: (plan row, G completions) -> G Scored, advantages and bridge weights included.
     bare_messages: problem id -> messages of the bare prompt (for the bridge).
     on_samples / on_metrics: called once a step. evaluate: (generator, step) -> dev metrics with key `dev_bare`;
@@ -135,6 +136,7 @@ class RlJob:
     eval_every: int
     out_dir: Path
     resume: bool = False
+    revise: Callable[[PlanRow], PlanRow] = lambda row: row
 
 
 class RlTrainer(Protocol):

@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from realm_cli.errors import ConfigError
 from realm_cli.records import Bucket
 
-Schedule = Literal["asymptotic", "linear", "cosine", "step", "abrupt", "none", "zero"]
+Schedule = Literal["asymptotic", "linear", "cosine", "step", "abrupt", "adaptive", "none", "zero"]
 
 
 class Block(BaseModel):
@@ -168,6 +168,7 @@ class TrainRlConfig(Block):
     fades: list[Literal["a", "b", "c", "d"]] = ["a"]
     p_max: float = Field(0.85, ge=0, le=1)
     p_retain: float = Field(0.0, ge=0, le=1)
+    gate: float | None = Field(None, gt=0, le=1)  # no routes where a problem's running bare success is this high
     group_size: int = Field(8, ge=2)
     groups_per_step: int = Field(8, ge=1)
     lr: float = Field(1e-5, gt=0)

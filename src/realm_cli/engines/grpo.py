@@ -173,7 +173,7 @@ class _Trainer(AtomicCheckpoints, TrlTrainer):
     def training_step(self, model: Any, inputs: list[dict[str, Any]], num_items_in_batch: Any = None) -> torch.Tensor:
         """Sample, score, and accumulate the step's gradient. `inputs`: plan row indices, each repeated G times."""
         start = time.perf_counter()
-        plan = [self.job.plan[item["row"]] for item in inputs[:: self.job.group_size]]
+        plan = [self.job.revise(self.job.plan[item["row"]]) for item in inputs[:: self.job.group_size]]
         completions = self._sample(plan)
         sampled = time.perf_counter()
         self.groups = [(row, done, self.job.score(row, done)) for row, done in zip(plan, completions, strict=True)]

@@ -3,6 +3,7 @@
 tau = min(1, t / T_e), T_e = fade_steps. Schedules of lambda(t):
     asymptotic (e^(-kappa tau) - e^(-kappa)) / (1 - e^(-kappa))      linear 1 - tau      cosine (1 + cos(pi tau)) / 2
     step 1 - floor(m tau) / m      abrupt 1 for tau < 1, then 0      none 1 always      zero 0 always (vanilla GRPO)
+    adaptive 1 - tau^4: an envelope, below which method/steering.py sets lambda while training
 What fades, drawn once per group: (a) P(routed) = max(p_max lambda, p_retain); (b) the number of routes; (c) the visible
 prefix of each; (d) the answers. Usage: `for row in build_plan(problems, sets, steps=500, ...)`.
 
@@ -12,7 +13,7 @@ Deviations and choices (the paper's schedule formula is not available to us; the
 3. Groups that are routed only because of p_retain are shown in full: they keep the with-routes skill.
 4. Fade (d) tops up what the sets already hide (a quarter) to max(.25, 1 - lambda), and never hides the answers of a set
    with a tampered route, whose wrong answer line would vanish with them (section 6).
-5. The adaptive schedule is not offered: a plan is written before training and can be read.
+5. A plan is written before training and can be read; the adaptive schedule only takes routes away from it.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from realm_cli.errors import ConfigError, DataError
 from realm_cli.prompts import Order, Style, bare_messages, routed_messages
 from realm_cli.records import PlanRow, Problem, RouteSet, ShownRoute
 
-SCHEDULES = ("asymptotic", "linear", "cosine", "step", "abrupt", "none", "zero")
+SCHEDULES = ("asymptotic", "linear", "cosine", "step", "abrupt", "adaptive", "none", "zero")
 FADES = ("a", "b", "c", "d")
 HIDDEN_SHARE = 0.25  # share of sets built with hidden answers
 
@@ -59,7 +60,7 @@ def lambda_at(schedule: str, t: int, fade_steps: int, *, kappa: float = 3.0, sta
         return (1.0 + math.cos(math.pi * tau)) / 2
     if schedule == "step":
         return 1.0 - (stages * t // fade_steps) / stages
-    return 1.0  # abrupt, tau < 1
+    return 1.0 - tau**4 if schedule == "adaptive" else 1.0  # abrupt, tau < 1
 
 
 def routed_share(lam: float, *, p_max: float = 0.85, p_retain: float = 0.0, fade_share: bool = True) -> float:

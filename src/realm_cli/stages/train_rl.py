@@ -10,6 +10,7 @@ import json
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from realm_cli.errors import DataError
 from realm_cli.method import answers, bridge, eaai
 from realm_cli.method.parsing import parse_completion
 from realm_cli.method.rewards import RewardOptions, RewardWeights, score_group
+from realm_cli.method.steering import Steering
 from realm_cli.prompts import bare_messages
 from realm_cli.protocols import (
     Completion,
@@ -157,6 +159,19 @@ def make_evaluator(recipe: Recipe, dev: Sequence[Problem]) -> Callable[[Generato
     return evaluate
 
 
+def make_steering(recipe: Recipe, train: Sequence[Problem]) -> Steering:
+    """What decides while training which rows keep their routes."""
+    config = recipe.train_rl
+    return Steering(
+        schedule=config.schedule,
+        fade_steps=config.fade_steps,
+        gate=config.gate,
+        questions={problem.id: problem.question for problem in train},
+        style=recipe.prompt.style,
+        seed=recipe.seed,
+    )
+
+
 @dataclass(frozen=True)
 class RlInputs:
     """Problems by split, as train-rl needs them."""
@@ -183,10 +198,12 @@ def run_train_rl(
         Appender(stage.path("metrics.jsonl")) as metrics_out,
         progress("train-rl", config.steps) as advance,
     ):
+        steering = make_steering(recipe, inputs.train)
 
         def on_samples(samples: Sequence[Sample]) -> None:
             for sample in samples:
                 samples_out.add(sample)
+            steering.observe(samples)
 
         seen = 0
 
@@ -195,6 +212,8 @@ def run_train_rl(
             if "resumed_from" in row:  # samples count steps from 0, metrics rows come after their step
                 samples_out.keep_steps(row["resumed_from"])
                 metrics_out.keep_steps(row["resumed_from"] + 1)
+                for _, earlier in groupby(read_rows(samples_out.path, Sample, allow_empty=True), key=lambda s: s.step):
+                    steering.observe(list(earlier))
             metrics_out.add(row)
             advance(row["step"] - seen, _note(row))
             seen = row["step"]
@@ -212,6 +231,7 @@ def run_train_rl(
             eval_every=config.eval_every,
             out_dir=stage.path("adapter"),
             resume=resume,
+            revise=steering.revise,
         )
         result = trainer.train(job)
     return _summary(stage, plan, result)
