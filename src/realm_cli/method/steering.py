@@ -88,7 +88,7 @@ class Steering:
         self._begun = max(self._begun, step)
 
     def _without(self, row: PlanRow) -> PlanRow:
-        empty = dict.fromkeys(("shown", "shown_steps", "cut", "verdicts", "first_errors"), [])
+        empty: dict[str, object] = {key: [] for key in ("shown", "shown_steps", "cut", "verdicts", "first_errors")}
         messages = bare_messages(self.questions[row.problem_id], self.style)
         plain = {"routed": False, "set_id": None, "answers_hidden": False, "messages": messages}
         return row.model_copy(update={**empty, **plain})
