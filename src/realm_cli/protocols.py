@@ -106,10 +106,15 @@ class SftTrainer(Protocol):
 
 @dataclass(frozen=True)
 class Scored:
-    """A completion's row and what the bridge learns from it: `bridge_text` is the own solution ("" = left out)."""
+    """A completion's row and what the bridge learns from it: `bridge_text` is the own solution ("" = left out).
+
+    token_ids, logprobs: of the whole completion as sampled, for the bridge's importance ratio.
+    """
 
     sample: Sample
     bridge_text: str = ""
+    token_ids: tuple[int, ...] = ()
+    logprobs: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -156,6 +156,11 @@ class BridgeConfig(Block):
     beta: float = Field(8.0, ge=0)  # 0 = off
     all_right: float = Field(0.2, ge=0)
     drop_copied: bool = True
+    negatives: float = Field(
+        0.0, ge=0
+    )  # weight of wrong solutions; only on tokens that the bare model finds likely (> .1)
+    max_ratio: float | None = Field(None, gt=0)  # weigh tokens by pi(bare) / pi(routed), at most this; None = all alike
+    quota: int | None = Field(None, ge=1)  # routed groups of one problem that are credited; None = all
 
 
 class TrainRlConfig(Block):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 
 from engines.toys import toy_loaded, toy_plan, toy_score, toy_tokenizer
 from realm_cli.engines.batches import TokenRow, micro_batches, packed_length
-from realm_cli.engines.bridge_loss import bridge_loss, bridge_rows
+from realm_cli.engines.bridge_loss import bridge_loss, bridge_rows, token_factors
 from realm_cli.engines.grouped_attention import use_grouped_attention
 from realm_cli.engines.loading import encode_completion, encode_prompt
 from realm_cli.protocols import Completion
@@ -136,3 +137,57 @@ def test_micro_batches_pack_groups_and_split_what_is_too_long() -> None:
     assert lengths(4096, True) == [[29 + 8 * 61, 249 + 8 * 71]]
     assert lengths(600, True) == [[29 + 8 * 61], [249 + 4 * 71], [249 + 4 * 71]]
     assert lengths(640, False) == [[90] * 7, [90], *[[320, 320]] * 4]
+
+
+# ---- options: importance ratio, gated negatives
+
+
+def test_the_ratio_is_truncated_and_takes_no_gradient() -> None:
+    """Bigram: log pi = log 1/4, log 3/4. Routed: 1/2, 1/4: ratios 1/2 and 3 -> 1."""
+    model = Bigram()
+    row = TokenRow((0,), (0, 1), 1.0, (math.log(1 / 2), math.log(1 / 4)))
+    loss = bridge_loss(model, [[row]], 0, norm=1.0, beta=1.0, shared=False, max_ratio=1.0)
+    assert loss.item() == pytest.approx(-(0.5 * math.log(1 / 4) + math.log(3 / 4)))
+    loss.backward()
+    # 0.5 * (1/4 - 1, 3/4) + (1/4, 3/4 - 1)
+    assert model.table.grad is not None
+    assert model.table.grad[0].tolist() == pytest.approx([-0.125, 0.125])
+    plain = bridge_loss(model, [[row]], 0, norm=1.0, beta=1.0, shared=False)
+    assert plain.item() == pytest.approx(-(math.log(1 / 4) + math.log(3 / 4)))
+
+
+def test_unknown_probabilities_weigh_as_one() -> None:
+    row = TokenRow((0,), (0, 1), 1.0, (math.log(1 / 2), float("nan")))
+    logp = torch.tensor([[math.log(1 / 4), math.log(3 / 4)]])
+    assert token_factors(logp, [row], 1.0).tolist() == [[pytest.approx(0.5), 1.0]]
+    assert token_factors(logp, [TokenRow((0,), (0, 1), 1.0)], 1.0).tolist() == [[1.0, 1.0]]
+
+
+def test_negatives_are_pushed_down_only_where_the_bare_model_would_go() -> None:
+    logp = torch.tensor([[math.log(0.5), math.log(0.05)], [math.log(0.5), math.log(0.05)]])
+    rows = [TokenRow((0,), (0, 1), -0.3), TokenRow((0,), (0, 1), 0.3)]
+    assert token_factors(logp, rows, None).tolist() == [[1.0, 0.0], [1.0, 1.0]]
+
+
+def test_routed_probabilities_belong_to_the_tail_of_the_completion() -> None:
+    tokenizer = toy_tokenizer(extra=["<check>"])
+    plan, scored = _group(True, [ROUTED, "no"])
+    ids = tuple(encode_completion(tokenizer, SOLUTION))
+    for own, want in (
+        ((9, 9, *ids), [-0.5] * len(ids)),
+        ((9, 9, *ids[:-1]), [-0.5] * (len(ids) - 1)),  # its end-of-turn token was not sampled
+        ((9, 9, *ids[:-2], 7), []),
+    ):
+        given_ids = [replace(s, token_ids=own, logprobs=(-0.5,) * len(own)) for s in scored]
+        (row,) = bridge_rows(tokenizer, [(plan, given_ids)], lambda problem_id: BARE)
+        assert [x for x in row.logprobs if not math.isnan(x)] == want
+
+
+def test_rows_of_negative_weight_are_taken_along() -> None:
+    plan, scored = _group(True, [ROUTED, ROUTED])
+    weighed = [
+        replace(s, sample=s.sample.model_copy(update={"bridge_weight": w}))
+        for s, w in zip(scored, (0.5, -0.2), strict=True)
+    ]
+    rows = bridge_rows(toy_tokenizer(), [(plan, [replace(s, bridge_text=SOLUTION) for s in weighed])], lambda _: BARE)
+    assert [row.weight for row in rows] == [0.5, -0.2]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -313,3 +314,40 @@ def test_rows_after_the_last_checkpoint_are_made_again_once(tmp_path: Path) -> N
     steps = [(row["step"], row.get("reward")) for row in load(folder / "metrics.jsonl") if "resumed_from" not in row]
     assert [step for step, _ in steps] == [0, 1, 2, 3, 4]
     assert -9.0 not in [reward for _, reward in steps]
+
+
+BAD = f"{check_text([True, False], [None, 1])}\n{bare_slip(0)}"
+
+
+def test_wrong_solutions_are_bridged_where_that_is_asked_for(tmp_path: Path) -> None:
+    bridge = {"negatives": 0.3, "drop_copied": False}
+    found = scored(tmp_path, [GOOD, BAD], bridge=bridge)
+    assert [(s.bridge_weight, text) for s, text in found] == [(0.5, bare_right(0)), (-0.15, bare_slip(0))]
+    assert [s.bridge_weight for s, _ in scored(tmp_path / "off", [GOOD, BAD])] == [0.5, 0.0]
+
+
+def test_a_problem_is_credited_up_to_its_quota(tmp_path: Path) -> None:
+    recipe = opened(tmp_path, bridge={"quota": 2, "drop_copied": False}).recipe
+    rows = [row for row in make_plan(recipe, TRAIN[:2], SETS) if row.routed][:6]
+    count: Counter[str] = Counter()
+    score = make_scorer(recipe, {p.id: p for p in TRAIN}, count)
+    weights: dict[str, list[bool]] = {"p0": [], "p1": []}
+    for row in rows:
+        i = int(row.problem_id[1:])
+        texts = [f"{check_text([True, False], [None, 1])}\n{bare_right(i)}", "nothing"]
+        found = score(row, [Completion(text, 5) for text in texts])
+        weights[row.problem_id].append(any(s.sample.bridge_weight for s in found))
+    for used in weights.values():
+        assert used == [True, True, *[False] * (len(used) - 2)]
+    assert sum(count.values()) == 4
+
+
+def test_placebo_labels_reach_the_reward(tmp_path: Path) -> None:
+    recipe = opened(tmp_path, reward={"placebo_verdicts": True}).recipe
+    problems = {p.id: p for p in TRAIN}
+    rows = [row for row in make_plan(recipe, TRAIN, SETS) if row.routed]
+    found = []
+    for row in rows:
+        text = f"{check_text([True, False], [None, 1])}\n{bare_right(int(row.problem_id[1:]))}"
+        found += [s.sample.r_ver for s in make_scorer(recipe, problems)(row, [Completion(text, 5)])]
+    assert set(found) == {1.0, -1.0}  # right verdicts: rewarded and punished as the labels fall

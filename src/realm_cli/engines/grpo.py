@@ -238,7 +238,8 @@ class _Trainer(AtomicCheckpoints, TrlTrainer):
         if beta:
             rows = bridge_rows(tokenizer, [(plan, scored) for plan, _, scored in self.groups], self.job.bare_messages)
         for packs in micro_batches(rows, self.config.micro_tokens, shared=self.shared):
-            loss = bridge_loss(model, packs, pad_id_of(tokenizer), self.norm, beta, shared=self.shared)
+            ratio = self.config.bridge.max_ratio
+            loss = bridge_loss(model, packs, pad_id_of(tokenizer), self.norm, beta, shared=self.shared, max_ratio=ratio)
             self.accelerator.backward(loss)
             total += loss.detach()
         self.parts["loss_bridge"] = float(total)

@@ -9,6 +9,7 @@ Usage: `weights = bridge_weights(samples, parsed, routed=row.routed)`; the engin
 
 Deviation 1: the bridge is ours (kin: context distillation, LUFFY 2504.14945); the paper's mechanism is not known.
 Deviation 2: `negatives` > 0 gives wrong rollouts negative weights; the limit to tokens with pi > .1 is the engine's.
+Deviation 3: `quota` counts groups of a problem, so that easy problems do not fill the term.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ adapter/ (the checkpoint with the best bare dev accuracy).
 from __future__ import annotations
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -89,9 +89,13 @@ def run_plan(stage: Stage, train: Sequence[Problem], sets_path: Path | None) -> 
 
 
 def make_scorer(
-    recipe: Recipe, problems: Mapping[str, Problem]
+    recipe: Recipe, problems: Mapping[str, Problem], credited: Counter[str] | None = None
 ) -> Callable[[PlanRow, Sequence[Completion]], list[Scored]]:
-    """The reward of method.md section 8 and the bridge weights of 9.1, as one plain function."""
+    """The reward of method.md section 8 and the bridge weights of 9.1, as one plain function.
+
+    credited: groups of each problem that the bridge has learned from, counted up for `bridge.quota`.
+    """
+    used: Counter[str] = Counter() if credited is None else credited
     config = recipe.train_rl
     reward = config.reward
     options = RewardOptions(
@@ -114,7 +118,8 @@ def make_scorer(
             options=options,
             scale=config.scale_rewards,
         )
-        if not row.routed or config.bridge.beta == 0:
+        full = config.bridge.quota is not None and used[row.problem_id] >= config.bridge.quota
+        if not row.routed or config.bridge.beta == 0 or full:
             return [Scored(sample) for sample in samples]
         parsed = [
             parse_completion(
@@ -128,10 +133,17 @@ def make_scorer(
             routed=True,
             all_right=config.bridge.all_right,
             drop_copied=config.bridge.drop_copied,
+            negatives=config.bridge.negatives,
         )
+        used[row.problem_id] += any(weights)
         return [
-            Scored(sample.model_copy(update={"bridge_weight": weight}), part.own_solution if weight else "")
-            for sample, part, weight in zip(samples, parsed, weights, strict=True)
+            Scored(
+                sample.model_copy(update={"bridge_weight": weight}),
+                part.own_solution if weight else "",
+                completion.token_ids,
+                completion.logprobs,
+            )
+            for sample, part, weight, completion in zip(samples, parsed, weights, completions, strict=True)
         ]
 
     return score
@@ -198,7 +210,7 @@ def run_train_rl(
         Appender(stage.path("metrics.jsonl")) as metrics_out,
         progress("train-rl", config.steps) as advance,
     ):
-        steering = make_steering(recipe, inputs.train)
+        steering, credited = make_steering(recipe, inputs.train), Counter[str]()
 
         def on_samples(samples: Sequence[Sample]) -> None:
             for sample in samples:
@@ -213,7 +225,9 @@ def run_train_rl(
                 samples_out.keep_steps(row["resumed_from"])
                 metrics_out.keep_steps(row["resumed_from"] + 1)
                 for _, earlier in groupby(read_rows(samples_out.path, Sample, allow_empty=True), key=lambda s: s.step):
-                    steering.observe(list(earlier))
+                    done = list(earlier)
+                    steering.observe(done)
+                    credited.update({s.plan_id: s.problem_id for s in done if s.bridge_weight}.values())
             metrics_out.add(row)
             advance(row["step"] - seen, _note(row))
             seen = row["step"]
@@ -223,7 +237,7 @@ def run_train_rl(
             steps=config.steps,
             groups_per_step=config.groups_per_step,
             group_size=config.group_size,
-            score=make_scorer(recipe, problems),
+            score=make_scorer(recipe, problems, credited),
             bare_messages=lambda problem_id: bare_messages(problems[problem_id].question, style),
             on_samples=on_samples,
             on_metrics=on_metrics,
