@@ -137,6 +137,34 @@ ARMS: dict[str, Arm] = {
         (sample("--routed", *SETS), sft(MINE), rl(start=("--adapter", "{arm}/distill/adapter"))),
         RL_OUT,
     ),
+    "r1_rft_low": Arm(
+        "the same, RL at a third of the rate and of the routed share",
+        (
+            sample("--routed", *SETS),
+            sft(MINE),
+            rl(start=("--adapter", "{arm}/distill/adapter"), train_rl__lr=2e-4, train_rl__p_max=0.3),
+        ),
+        RL_OUT,
+    ),
+    "rft_grpo": Arm(
+        "routed RFT, then vanilla GRPO",
+        (
+            sample("--routed", *SETS),
+            sft(MINE),
+            rl(start=("--adapter", "{arm}/distill/adapter"), train_rl__schedule="zero", train_rl__lr=2e-4, **PLAIN),
+        ),
+        RL_OUT,
+    ),
+    "rft_twice": Arm(
+        "two rounds of routed RFT",
+        (
+            sample("--routed", *SETS),
+            sft(MINE),
+            (*sample("--routed", *SETS, n=8), "--run", "{arm}/two", "--adapter", "{arm}/distill/adapter"),
+            (*sft("jsonl:{arm}/two/rollout/routes.jsonl"), "--run", "{arm}/two", "--adapter", "{arm}/distill/adapter"),
+        ),
+        "two/distill/adapter",
+    ),
     "zero": Arm("ReaLM-Zero", (rl(start=("--adapter", "none")),), RL_OUT),
     "zero_grpo": Arm(
         "vanilla GRPO from the raw model",

@@ -180,6 +180,8 @@ def tokens_to_reach(lab: Lab, regime: str, key: str) -> str | None:
     ratios = []
     for grpo, r1 in pairs:
         goal, spent = grpo["curve"][-1][2].get(key, 0.0), grpo["curve"][-1][1]
+        if not goal:
+            return None
         reached = next((tokens for _, tokens, dev in r1["curve"] if dev.get(key, 0.0) >= goal), None)
         ratios.append("never" if reached is None else f"{reached / max(spent, 1):.2f}")
     return ", ".join(ratios) or None

@@ -229,7 +229,8 @@ def collect(
     spent: dict[int, int] = {}
     for sample in read(place / "train_rl" / "samples.jsonl"):
         spent[sample["step"]] = spent.get(sample["step"], 0) + sample["n_tokens"]
-    rollout = [r["n_tokens"] for r in read(place / "rollout" / "routes.jsonl") if r["source"].startswith("hf:")]
+    sampled = [*read(place / "rollout" / "routes.jsonl"), *read(place / "two" / "rollout" / "routes.jsonl")]
+    rollout = [r["n_tokens"] for r in sampled if r["source"].startswith("hf:")]
     metrics = read(place / "train_rl" / "metrics.jsonl")
     curve = [
         [m["step"], sum(n for step, n in spent.items() if step < m["step"]),

@@ -51,6 +51,12 @@ def bare_messages(question: str, style: Style = "full") -> list[Message]:
     ]
 
 
+def ruled_messages(question: str, rules: str, style: Style = "full") -> list[Message]:
+    """The bare prompt with the domain's rules in front: only to measure what the weights do not hold yet."""
+    *before, last = bare_messages(question, style)
+    return [*before, {"role": last["role"], "content": f"Rules:\n{rules.strip()}\n\n{last['content']}"}]
+
+
 def routed_messages(
     question: str,
     shown: Sequence[ShownRoute],

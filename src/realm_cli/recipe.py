@@ -15,7 +15,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from realm_cli.errors import ConfigError
-from realm_cli.records import Bucket
+from realm_cli.records import Bucket, Mode
 
 Schedule = Literal["asymptotic", "linear", "cosine", "step", "abrupt", "adaptive", "none", "zero"]
 
@@ -214,7 +214,7 @@ class EvalConfig(Block):
     """Evaluation (method.md section 12). Routes for routed mode are drawn without labels."""
 
     split: Literal["dev", "test"] = "test"
-    modes: list[Literal["bare", "routed", "routed_hidden"]] = ["bare", "routed"]
+    modes: list[Mode] = ["bare", "routed"]  # ruled: with the rules in the prompt, to see what is not in the weights yet
     n: int = Field(1, ge=1)  # samples per problem; 1 = greedy
     temperature: float = Field(0.7, ge=0)  # used when n > 1
     max_tokens: int = Field(768, ge=1)

@@ -14,7 +14,7 @@ AnswerType = Literal["number", "expr", "choice", "label", "text"]
 Split = Literal["train", "dev", "test"]
 Bucket = Literal["zero", "hard", "mid", "easy", "sat"]
 StepKind = Literal["agreed", "suspect", "novel", "none"]
-Mode = Literal["bare", "routed", "routed_hidden"]
+Mode = Literal["bare", "routed", "routed_hidden", "ruled"]
 Message = dict[str, str]  # {"role": "system|user|assistant", "content": str}
 
 

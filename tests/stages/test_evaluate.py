@@ -45,6 +45,7 @@ def evaluate(
     problems: Sequence[Problem] = PROBLEMS,
     compare: bool = True,
     resume: bool = False,
+    rules: str = "",
     **config: Any,
 ) -> Summary:
     path = None
@@ -54,7 +55,7 @@ def evaluate(
     blocks = {"bootstrap": 200, "k": 4, **config}
     stage = stage_in(folder, "eval", resume=resume, eval=blocks, train_rl={"reward": {"min_think_words": 6}})
     factories = {label: (lambda generator=generator: generator) for label, generator in models.items()}
-    return run_eval(stage, problems, factories, path, modes=modes, compare=compare, progress=no_progress)
+    return run_eval(stage, problems, factories, path, modes=modes, compare=compare, progress=no_progress, rules=rules)
 
 
 def predictions(folder: Path) -> dict[str, Prediction]:
@@ -281,3 +282,33 @@ def test_routed_needs_routes(tmp_path: Path) -> None:
         evaluate(tmp_path / "a", {"m": model([0])}, modes=["routed"], routes=None)
     with pytest.raises(DataError, match=r"routes\.jsonl: no test problem has 4 routes; run `realm rollout` on it"):
         evaluate(tmp_path / "b", {"m": model([0])}, modes=["routed"], routes=pool(0)[:3])
+
+
+def test_ruled_prompts_show_the_rules_and_no_routes(tmp_path: Path) -> None:
+    generator = ScriptedGenerator({"*": [bare_right(0)]}, name="m")
+    summary = evaluate(
+        tmp_path, {"m": generator}, modes=["bare", "ruled"], routes=None, rules="R1: a bag counts twice."
+    )
+    ruled = [text_of(request.messages) for request in generator.asked if request.key.endswith("/ruled")]
+    assert len(ruled) == len(PROBLEMS)
+    assert all("Rules:\nR1: a bag counts twice." in text and "[Route" not in text for text in ruled)
+    assert {row.mode for row in predictions(tmp_path).values()} == {"bare", "ruled"}
+    assert all(row.plurality_correct is None and not row.route_ids for row in predictions(tmp_path).values())
+    assert {r["mode"] for r in summary.data["results"]} == {"bare", "ruled"}
+    with pytest.raises(DataError, match="mode ruled shows the rules; give --rules FILE"):
+        evaluate(tmp_path / "none", {"m": generator}, modes=["ruled"], routes=None)
+
+
+def test_touched_problems_are_reported_with_accuracy_without_them(tmp_path: Path) -> None:
+    generator = ScriptedGenerator({p.id: [bare_right(int(p.id[1:]))] for p in PROBLEMS}, name="m")
+    write_rows(tmp_path / "unused.jsonl", [])
+    stage = stage_in(tmp_path, "eval", eval={"bootstrap": 200}, train_rl={"reward": {"min_think_words": 6}})
+    twin = PROBLEMS[0].model_copy(update={"id": "t0", "split": "train"})
+    given: Any = {"modes": ["bare"], "compare": False, "progress": no_progress, "training": [twin]}
+    summary = run_eval(stage, PROBLEMS, {"m": lambda: generator}, None, **given)
+    found = summary.data["contamination"]
+    assert (found["touched"], found["of"], found["examples"]) == (1, len(PROBLEMS), {PROBLEMS[0].id: "t0"})
+    assert set(found["accuracy_without"]) == {"m"}
+    assert summary.notes[-1].startswith(
+        f"1 of {len(PROBLEMS)} problems share 13 words in a row with a training problem"
+    )

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from realm_cli.records import Mode, Prediction
-from realm_cli.stages.report_tables import build_report, report_tables, weak_claims
+from realm_cli.stages.report_tables import build_report, report_tables, rule_accuracy, weak_claims
 from realm_cli.stages.summary import interval, percent
 
 
@@ -152,3 +152,15 @@ def test_rescue_follow_and_autonomy() -> None:
     assert (lines["right, no route is %"], lines["follow a wrong vote %"]) == ("50.0", "33.3")
     assert lines["bare, as % of routed"] == "33.3"
     assert report([row("m", "p", True)])["autonomy"] == {}
+
+
+def test_rules_in_the_weights() -> None:
+    """Rule z is needed by p (right) and q (wrong), y by q alone; routed rows do not count."""
+    rows = [row("m", "p", True), row("m", "q", False), row("m", "q", True, mode="routed"), row("k", "p", True)]
+    found = rule_accuracy(rows, {"p": ["z", "z"], "q": ["z", "y"], "r": ["x"]})
+    assert found == {"y": {"n": 1, "m": 0.0}, "z": {"n": 2, "m": 0.5, "k": 1.0}}
+    table = report_tables(report([row("m", "p", True)]) | {"rules": rule_accuracy(rows[:2], {"p": ["z"], "q": ["y"]})})[
+        1
+    ]
+    assert table.title == "Rules in the weights: bare %, weakest 2 of 2"
+    assert table.rows == [["y", "1", "0.0"], ["z", "1", "100.0"]]

@@ -26,10 +26,11 @@ def evaluate(
     ] = True,
     mode: Annotated[
         Optional[list[str]],  # noqa: UP045
-        typer.Option("--mode", help="bare, routed or routed_hidden. Repeatable."),
+        typer.Option("--mode", help="bare, routed, routed_hidden, or ruled (with the rules shown). Repeatable."),
     ] = None,
     compare: Annotated[bool, typer.Option("--compare", help="Paired differences between all models.")] = False,
     routes: Annotated[Optional[Path], typer.Option(help="Routes for routed modes. Default: the run's.")] = None,  # noqa: UP045
+    rules: Annotated[Path | None, typer.Option(help="Rules for mode ruled. Default: the run's rules.md.")] = None,
     n: Annotated[Optional[int], typer.Option("--n", min=1, help="Samples per problem; 1 = greedy.")] = None,  # noqa: UP045
     split: Annotated[Optional[str], typer.Option(help="dev or test.")] = None,  # noqa: UP045
     limit: Annotated[Optional[int], typer.Option(min=1, help="Use at most this many problems.")] = None,  # noqa: UP045
@@ -50,7 +51,7 @@ def evaluate(
     from realm_cli.artifacts import open_stage
     from realm_cli.checking import checking
     from realm_cli.cli.console import progress, say, show
-    from realm_cli.cli.context import existing, keep_recipe, load_context, problems_path
+    from realm_cli.cli.context import existing, keep_recipe, load_context, problems_path, read_text
     from realm_cli.cli.models import eval_models
     from realm_cli.stages.evaluate import run_eval
     from realm_cli.stages.problems import load_problems, pick
@@ -64,7 +65,12 @@ def evaluate(
     chosen = pick(rows, config.split, path, config.limit)
     models, adapters = eval_models(context, adapter or [], model or [], base=base)
     routes_path = existing(routes, context.run / "rollout" / "routes.jsonl")
-    routed = any(m != "bare" for m in config.modes)
+    routed = any(m.startswith("routed") for m in config.modes)
+    rules_text = (
+        read_text(rules or context.recipe.data.rules, context.run / "rules.md", "rules")
+        if "ruled" in config.modes
+        else ""
+    )
     inputs = {
         "problems": path,
         "routes": routes_path if routed else None,
@@ -85,6 +91,7 @@ def evaluate(
             compare=many,
             progress=progress,
             training=[p for p in rows if p.split == "train"],
+            rules=rules_text,
         )
     stage.finish()
     keep_recipe(context, None)

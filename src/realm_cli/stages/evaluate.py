@@ -17,10 +17,10 @@ from realm_cli.method import scoring
 from realm_cli.method.answers import answer_key, flexible_answer, is_correct
 from realm_cli.method.contamination import contamination
 from realm_cli.method.parsing import Parsed, parse_completion
-from realm_cli.prompts import bare_messages, routed_messages
+from realm_cli.prompts import bare_messages, routed_messages, ruled_messages
 from realm_cli.protocols import Completion, Generator, GenRequest, Progress, SamplingParams
 from realm_cli.records import Mode, Prediction, Problem, Route, ShownRoute
-from realm_cli.stages.report_tables import build_report, report_tables, weak_claims
+from realm_cli.stages.report_tables import build_report, report_tables, rule_accuracy, weak_claims
 from realm_cli.stages.summary import Summary, percent
 
 ModelFactory = Callable[[], Generator]
@@ -62,15 +62,19 @@ def run_eval(
     compare: bool,
     progress: Progress,
     training: Sequence[Problem] = (),
+    rules: str = "",
 ) -> Summary:
     """Predict with every model in every mode, continuing what an interrupted run left; then the report.
 
-    training: problems that must not stand among the others; those that do are reported, with accuracy without them.
+    rules: what `ruled` prompts show. training: problems that must not stand among the others; those that do are
+    reported, with accuracy without them.
     """
     config, recipe = stage.recipe.eval, stage.recipe
     modes = list(dict.fromkeys(modes))
     shown: dict[str, list[ShownRoute]] = {}
-    if any(mode != "bare" for mode in modes):
+    if "ruled" in modes and not rules:
+        raise DataError("eval: mode ruled shows the rules; give --rules FILE, or leave the mode out")
+    if any(mode.startswith("routed") for mode in modes):
         if routes_path is None:
             raise DataError("eval: routed modes need routes; run `realm rollout`, give --routes, or use --mode bare")
         shown = shown_for_test(problems, load_routes(routes_path, problems), config.k, recipe.seed)
@@ -87,12 +91,13 @@ def run_eval(
             (mode, problem)
             for mode in modes
             for problem in problems
-            if (mode == "bare" or problem.id in shown) and f"{label}/{mode}/{problem.id}/{config.n - 1}" not in done
+            if (not mode.startswith("routed") or problem.id in shown)
+            and f"{label}/{mode}/{problem.id}/{config.n - 1}" not in done
         ]
         if not work:
             continue
         generator = factory()
-        requests = [_request(stage, mode, p, shown.get(p.id, [])) for mode, p in work]
+        requests = [_request(stage, mode, p, shown.get(p.id, []), rules) for mode, p in work]
         with Appender(path) as out, progress(f"eval {label}", len(requests)) as advance:
             for index, completions in generator.generate(requests, params):
                 mode, problem = work[index]
@@ -105,6 +110,7 @@ def run_eval(
     rows = [row for row in read_rows(path, Prediction) if row.problem_id in wanted and row.model in models]
     report = build_report(rows, seed=recipe.seed, bootstrap=config.bootstrap, compare=compare)
     report["routes"] = _routes_report(problems, shown)
+    report["rules"] = rule_accuracy(rows, {problem.id: problem.rule_ids or [] for problem in problems})
     report["contamination"] = _contamination(problems, training, rows)
     write_json(stage.path("report.json"), report)
     return Summary(
@@ -124,10 +130,12 @@ def _done(path: Path) -> set[str]:
     return {row.id for row in read_rows(path, Prediction, allow_empty=True)}
 
 
-def _request(stage: Stage, mode: Mode, problem: Problem, shown: Sequence[ShownRoute]) -> GenRequest:
+def _request(stage: Stage, mode: Mode, problem: Problem, shown: Sequence[ShownRoute], rules: str) -> GenRequest:
     prompt = stage.recipe.prompt
     if mode == "bare":
         messages = bare_messages(problem.question, prompt.style)
+    elif mode == "ruled":
+        messages = ruled_messages(problem.question, rules, prompt.style)
     else:
         hidden = mode == "routed_hidden"
         messages = routed_messages(
@@ -147,10 +155,10 @@ def predict(
 ) -> Prediction:
     """One graded row. `correct` uses the strict answer tag, `correct_flexible` any final answer."""
     recipe = stage.recipe
-    k = 0 if mode == "bare" else len(shown)
+    routed = mode.startswith("routed")
+    k = len(shown) if routed else 0
     words = recipe.train_rl.reward.min_think_words
     parsed = parse_completion(completion.text, k=k, order=recipe.prompt.order, min_think_words=words)
-    routed = mode != "bare"
     votes = [answer_key(route.answer, problem) for route in shown] if routed else []
     plurality = scoring.plurality(votes) if votes else None
     right = not completion.truncated and is_correct(parsed.answer, problem)

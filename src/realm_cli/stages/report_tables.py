@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import Any
 
@@ -88,6 +88,34 @@ def autonomy(results: Sequence[dict[str, Any]]) -> dict[str, float]:
     }
 
 
+def rule_accuracy(rows: Sequence[Prediction], rules: Mapping[str, Sequence[str]]) -> dict[str, dict[str, Any]]:
+    """Rule id -> {"n": problems that need it, model: bare accuracy on them}: which rules are in the weights.
+
+    rules: problem id -> ids of the rules that its solution needs. A rule is judged by whole problems, so a weak one
+    lowers those beside it. Source: method.md section 3.8.
+    """
+    right: dict[str, dict[str, list[bool]]] = defaultdict(lambda: defaultdict(list))
+    problems: dict[str, set[str]] = defaultdict(set)
+    for row in rows:
+        for rule in set(rules.get(row.problem_id, ())) if row.mode == "bare" else ():
+            right[rule][row.model].append(row.correct)
+            problems[rule].add(row.problem_id)
+    return {
+        rule: {"n": len(problems[rule]), **{model: sum(flags) / len(flags) for model, flags in models.items()}}
+        for rule, models in sorted(right.items())
+    }
+
+
+def _rules_table(found: Mapping[str, Mapping[str, Any]]) -> Table | None:
+    """The ten rules on which the last model is weakest."""
+    if not found:
+        return None
+    models = list(dict.fromkeys(key for row in found.values() for key in row if key != "n"))
+    weakest = sorted(found, key=lambda rule: (found[rule].get(models[-1], 0.0), rule))[:10]
+    cells = [[rule, str(found[rule]["n"]), *(percent(found[rule].get(model)) for model in models)] for rule in weakest]
+    return Table(f"Rules in the weights: bare %, weakest {len(weakest)} of {len(found)}", ["rule", "n", *models], cells)
+
+
 def _comparison(
     first: str,
     second: str,
@@ -157,6 +185,8 @@ def report_tables(report: dict[str, Any]) -> list[Table]:
     if lines := report.get("routes"):
         shown = [[g, percent(lines[g]["plurality"]), percent(lines[g]["any_correct"])] for g in groups if g in lines]
         tables.append(Table("The routes shown, by themselves", ["group", "plurality %", "any correct %"], shown))
+    if weak := _rules_table(report.get("rules") or {}):
+        tables.append(weak)
     pairs = [
         [
             c["mode"],
