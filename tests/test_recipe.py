@@ -97,7 +97,8 @@ def test_frozen() -> None:
         "train_rl: {micro_batch: 7}": "train_rl.micro_batch: unknown key; did you mean micro_tokens?",
         "train_rl: {schedule: quadratic}": "train_rl.schedule: input should be 'asymptotic', 'linear', 'cosine', "
         "'step', 'abrupt', 'adaptive', 'none' or 'zero' (got 'quadratic')",
-        "eval: {modes: [bare, both]}": "eval.modes.1: input should be 'bare', 'routed', 'routed_hidden' or 'ruled' (got 'both')",
+        "eval: {modes: [bare, both]}": "eval.modes.1: input should be 'bare', 'routed', 'routed_hidden' or "
+        "'ruled' (got 'both')",
         "verify: 5": "verify: input should be a valid dictionary or instance of VerifyConfig (got 5)",
         "- a": "a recipe is a mapping of stages, not a list",
         "seed: 1\nseed: 2": " line 2 key 'seed' given twice; mend the YAML",

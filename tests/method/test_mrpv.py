@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from realm_cli.method.mrpv import fact_support, first_error, score_routes, step_scores
+from realm_cli.method.mrpv import evidence, fact_support, first_error, score_routes, step_scores
 from realm_cli.records import Problem, Route, ScoredRoute
 
 PROBLEM = Problem(id="p", question="Parcel: lamp, 7 kg. Fee?", answer="66", answer_type="number")
@@ -235,3 +235,19 @@ def test_monte_carlo_values_confirm_or_veto() -> None:
     assert again[3].mc_value == [0.5, 0.0, 0.0]
     assert again[3].step_score[1] == pytest.approx((again[3].step_support[1] - 0.5) / 2)  # type: ignore[operator]
     assert again[0].step_score == again[0].step_support
+
+
+def test_evidence_leaves_the_route_itself_out() -> None:
+    """Two right routes state `=10`, one wrong one `=12`: each sees the others only."""
+    problem = Problem(id="p", question="How many?", answer="10", answer_type="number")
+    steps = {"a": "2 * 5 = 10", "b": "2 * 5 = 10", "c": "2 * 5 = 12"}
+    routes = [
+        Route(id=name, problem_id="p", source="s", text="t", steps=[step], final_answer=step[-2:], correct=name != "c")
+        for name, step in steps.items()
+    ]
+    found = evidence(score_routes(routes, problem))
+    counts = {name: [(e.fact, e.c_pos, e.n_pos, e.c_neg, e.n_neg) for e in rows[0]] for name, rows in found.items()}
+    assert counts["a"] == counts["b"] == [("op:2*5", 1, 1, 1, 1), ("=10", 1, 1, 0, 1)]
+    assert counts["c"] == [("op:2*5", 2, 2, 0, 0), ("=12", 0, 2, 0, 0)]
+    assert found["a"][0][1].support == pytest.approx(fact_support(1, 1, 0, 1)[2])
+    assert str(found["c"][0][1]) == "=12 (+0/2 -0/0)"
