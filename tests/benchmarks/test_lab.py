@@ -1,0 +1,112 @@
+"""The lab: every arm is a valid series of commands, and the committed tables are those of the raw results."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import typer.main
+
+from realm_cli.cli.app import app
+from realm_cli.recipe import load_recipe
+
+ROOT = Path(__file__).resolve().parents[2]
+LAB = ROOT / "benchmarks" / "lab"
+
+
+def _load(name: str) -> ModuleType:
+    """A script of the lab, under a name that no other benchmark has."""
+    spec = importlib.util.spec_from_file_location(f"lab_{name}", LAB / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[f"lab_{name}"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+arms = _load("arms")
+sys.modules["arms"] = arms
+run = _load("run")
+report = _load("report")
+
+
+@pytest.mark.parametrize("name", sorted(arms.ARMS))
+def test_every_arm_is_a_series_of_real_commands(name: str) -> None:
+    options = run.arguments(["--arms", name])
+    commands = run.arm_commands(options, "hard", "0", name)
+    assert commands[-1][0] == "eval"
+    program = typer.main.get_command(app)
+    for verb, *words in commands:
+        context = program.commands[verb].make_context(verb, list(words))  # type: ignore[attr-defined]
+        recipe = load_recipe(context.params["recipe"], context.params["set_"])
+        assert (recipe.seed, recipe.train_rl.steps, recipe.engine.threads) == (0, 300, 1)
+        assert not any("{" in word and "}" in word and ("{base}" in word or "{arm}" in word) for word in words)
+    arm = arms.ARMS[name]
+    assert arm.is_rl == (arm.adapter == arms.RL_OUT)
+
+
+def test_bases_are_real_commands_too(tmp_path: Path) -> None:
+    options = run.arguments(["--smoke", "--work", str(tmp_path / "lab")])
+    program = typer.main.get_command(app)
+    place = run.folder(options, "open", "3", "base_solve_first")
+    place.mkdir(parents=True)
+    verbs = []
+    for verb, *words in run.base_commands(options, "open", "3", "base_solve_first"):
+        context = program.commands[verb].make_context(verb, list(words))  # type: ignore[attr-defined]
+        recipe = load_recipe(context.params["recipe"], context.params["set_"])
+        assert (recipe.seed, recipe.prompt.order) == (3, "solve_first")
+        verbs.append(verb)
+    assert verbs == ["rollout", "verify", "distill"]
+    rows = [json.loads(line) for line in (place / "external.jsonl").read_text().splitlines()]
+    assert len(rows) == 184 * 4 * 2  # problems, solvers, texts each
+
+
+def test_the_second_regime_has_right_routes_on_the_unseen_family(tmp_path: Path) -> None:
+    from realm_cli.domains.rulebook import oracle_solution
+
+    right = {}
+    for regime in ("hard", "open"):
+        place = tmp_path / regime
+        place.mkdir()
+        run.make_files(place, regime, 0, run.SMALL)
+        problems = {p["id"]: p for p in map(json.loads, (place / "problems.jsonl").read_text().splitlines())}
+        unseen = [r for r in map(json.loads, (place / "external.jsonl").read_text().splitlines())
+                  if problems[r["problem_id"]]["group"] == "unseen"]  # fmt: skip
+        right[regime] = sum(
+            r["text"].split("Answer:")[-1]
+            == oracle_solution(problems[r["problem_id"]]["question"]).split("Answer:")[-1]
+            for r in unseen
+        ) / len(unseen)
+    assert right["hard"] == 0.0
+    assert 0.3 < right["open"] < 0.7
+
+
+def test_the_committed_tables_are_those_of_the_raw_results(capsys: pytest.CaptureFixture[str]) -> None:
+    assert report.main(["--check"]) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_differences_and_shares_by_hand(tmp_path: Path) -> None:
+    """Four problems, two of them unseen: arm r1 right on three, grpo on one."""
+    (tmp_path / "test.json").write_text(json.dumps({"a": "thin", "b": "combo", "c": "unseen", "d": "unseen"}))
+    rows = [
+        {"regime": "hard", "arm": arm, "seed": 0, "right": {"bare": bare, "routed": "1100"}, "plurality": "1000",
+         "any": "1000", "verdicts": {"routed": 0.5}, "sampled_tokens": {"rl": 10},
+         "curve": [[0, 0, {"dev_bare": 0.1}], [5, tokens, {"dev_bare": 0.5}]]}
+        for arm, bare, tokens in (("r1", "1110", 40), ("grpo", "1000", 100))
+    ]  # fmt: skip
+    (tmp_path / "runs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    lab = report.Lab(tmp_path)
+    assert report.share(lab, "hard", "r1", "bare", "unseen") == "50.0"
+    assert lab.many("hard", "r1", "bare", "thin+combo") == [{"a": 1.0, "b": 1.0}]
+    mean, low, high, p = report.part(lab, "hard", "bare", "all", "r1", "grpo")
+    assert (mean, p) == (50.0, 0.5)  # two problems differ, both for r1
+    assert low <= 50 <= high
+    assert report.part(lab, "hard", "bare", "all", "r1", "zero") is None
+    assert report.part(lab, "hard", "routed/plurality", "all", "r1", "r1")[0] == 25.0
+    assert report.tokens_to_reach(lab, "hard", "dev_bare") == "0.40"
+    assert report.tokens_to_reach(lab, "hard", "dev_bare/unseen") is None
