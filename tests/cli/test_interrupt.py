@@ -54,8 +54,9 @@ def test_ctrl_c_keeps_routes_and_a_rerun_completes_them(tmp_path: Path, httpserv
     source = Path(__file__).resolve().parents[2] / "src"
     environment = os.environ | {"PYTHONPATH": str(source), "no_proxy": "127.0.0.1,localhost"}
     process = subprocess.Popen(
-        command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+        command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # background shells have it ignored
+    )  # fmt: skip
     routes = tmp_path / "run" / "rollout" / "routes.jsonl"
     try:
         deadline = time.monotonic() + 30
