@@ -76,7 +76,11 @@ def training(loaded: LoadedModel, a: Any, *, sampled: bool) -> Any:
 
 def give_ids(prompts: Sequence[tuple[int, ...]]) -> None:
     """Prompts of exact lengths: `messages` holds a prompt's number, and encoding looks it up."""
-    grpo.encode_prompt = sampler.encode_prompt = lambda tokenizer, messages: list(prompts[int(messages[0]["content"])])
+
+    def encode(tokenizer: Any, messages: Sequence[Message], prefill: str = "") -> list[int]:
+        return list(prompts[int(messages[0]["content"])])
+
+    grpo.encode_prompt = sampler.encode_prompt = encode
 
 
 def _numbered(number: int) -> list[Message]:

@@ -226,3 +226,10 @@ def test_one_update_of_both_sides_for_real(tmp_path: Path) -> None:
     assert case["agreement"]["weights_difference"] < 1e-2
     assert case["agreement"]["loss_ours"] == pytest.approx([-0.25, -0.25], abs=1e-4)
     assert {"speedup", "memory_share"} <= set(case["summary"])
+
+
+def test_sampling_of_our_side_for_real(tmp_path: Path) -> None:
+    """What the update alone does not call: our sampler on prompts of exact lengths."""
+    found = run.one("sample", "ours", run.quick_options("sample-mixed"), "tiny-student", tmp_path / "w")
+    assert "error" not in found, found
+    assert found["tokens"] == 2 * 4 * 12
