@@ -114,3 +114,9 @@ def test_going_on_after_an_interruption() -> None:
     for step in range(45):
         later.observe([s for row in whole if row.step == step for s in outcome(row, 0.7 if row.routed else 0.5)])
     assert drive(later, [row for row in rows if row.step >= 45], 0.5, 0.7) == [row for row in whole if row.step >= 45]
+
+
+def test_a_step_without_samples_changes_nothing() -> None:
+    rule = steering()
+    rule.observe([])
+    assert drive(rule, plan(), 0.5, 0.7) == drive(steering(), plan(), 0.5, 0.7)

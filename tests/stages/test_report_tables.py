@@ -116,7 +116,7 @@ def test_the_routes_have_a_table_of_their_own() -> None:
     found = report(rows, compare=False) | {"routes": {"all": {"n": 1, "plurality": 0.25, "any_correct": 1.0}}}
     bare, routed, routes = report_tables(found)
     assert [r[0] for r in bare.rows] == ["all", "x", "flexible %", "format %"]
-    assert routed.rows[-2:] == [["verdicts %", "", "75.0"], ["bare, as % of routed", "", "100.0"]]
+    assert routed.rows[-2:] == [["verdicts %", "", "75.0"], ["bare/routed %", "", "100.0"]]
     assert routes.columns == ["group", "plurality %", "any correct %"]
     assert routes.rows == [["all", "25.0", "100.0"]]
 
@@ -149,8 +149,8 @@ def test_rescue_follow_and_autonomy() -> None:
     assert (routed["rescue"], routed["follow"]) == (0.5, pytest.approx(1 / 3))
     assert found["autonomy"] == {"m": pytest.approx(0.25 / 0.75)}
     lines = {r[0]: r[2] for r in report_tables(found)[0].rows}
-    assert (lines["right, no route is %"], lines["follow a wrong vote %"]) == ("50.0", "33.3")
-    assert lines["bare, as % of routed"] == "33.3"
+    assert (lines["rescued %"], lines["misled %"]) == ("50.0", "33.3")
+    assert lines["bare/routed %"] == "33.3"
     assert report([row("m", "p", True)])["autonomy"] == {}
 
 
@@ -162,5 +162,5 @@ def test_rules_in_the_weights() -> None:
     table = report_tables(report([row("m", "p", True)]) | {"rules": rule_accuracy(rows[:2], {"p": ["z"], "q": ["y"]})})[
         1
     ]
-    assert table.title == "Rules in the weights: bare %, weakest 2 of 2"
+    assert table.title == "Bare % by rule, weakest 2 of 2"
     assert table.rows == [["y", "1", "0.0"], ["z", "1", "100.0"]]

@@ -23,6 +23,7 @@ from realm_cli.records import Mode, Prediction, Problem, Route, ShownRoute
 from realm_cli.stages.report_tables import build_report, report_tables, rule_accuracy, weak_claims
 from realm_cli.stages.summary import Summary, percent
 
+TERMS = "rescued: right though no route shown is; misled: gave the wrong answer that most routes give"
 ModelFactory = Callable[[], Generator]
 
 
@@ -117,7 +118,7 @@ def run_eval(
         "eval",
         report,
         report_tables(report),
-        notes=[*weak_claims(report), *_contaminated(report["contamination"])],
+        notes=[*([TERMS] if shown else []), *weak_claims(report), *_contaminated(report["contamination"])],
         files=[str(stage.path("report.json")), str(path)],
     )
 

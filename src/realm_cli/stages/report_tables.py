@@ -113,7 +113,7 @@ def _rules_table(found: Mapping[str, Mapping[str, Any]]) -> Table | None:
     models = list(dict.fromkeys(key for row in found.values() for key in row if key != "n"))
     weakest = sorted(found, key=lambda rule: (found[rule].get(models[-1], 0.0), rule))[:10]
     cells = [[rule, str(found[rule]["n"]), *(percent(found[rule].get(model)) for model in models)] for rule in weakest]
-    return Table(f"Rules in the weights: bare %, weakest {len(weakest)} of {len(found)}", ["rule", "n", *models], cells)
+    return Table(f"Bare % by rule, weakest {len(weakest)} of {len(found)}", ["rule", "n", *models], cells)
 
 
 def _comparison(
@@ -176,11 +176,11 @@ def report_tables(report: dict[str, Any]) -> list[Table]:
         rows.append(["format %", "", *(percent(c["format_ok"]) if c else "-" for c in overall)])
         if any(c and c["verdict_bal_acc"] is not None for c in overall):
             rows.append(["verdicts %", "", *(percent(c["verdict_bal_acc"]) if c else "-" for c in overall)])
-        for key, label in (("rescue", "right, no route is %"), ("follow", "follow a wrong vote %")):
+        for key, label in (("rescue", "rescued %"), ("follow", "misled %")):
             if any(c and c[key] is not None for c in overall):
                 rows.append([label, "", *(percent(c[key]) if c else "-" for c in overall)])
         if mode == "routed" and report.get("autonomy"):
-            rows.append(["bare, as % of routed", "", *(percent(report["autonomy"].get(m)) for m in models)])
+            rows.append(["bare/routed %", "", *(percent(report["autonomy"].get(m)) for m in models)])
         tables.append(Table(f"Accuracy %, {mode} prompts [95 % CI]", ["group", "n", *models], rows))
     if lines := report.get("routes"):
         shown = [[g, percent(lines[g]["plurality"]), percent(lines[g]["any_correct"])] for g in groups if g in lines]
