@@ -3,8 +3,9 @@
     python benchmarks/lab/report.py             # rewrites the marked parts of docs/evidence.md, and the plots
     python benchmarks/lab/report.py --check     # exit code 1 if the committed tables are not those of the raw results
 
-Accuracies and differences are means over seeds, with 95 % intervals from a bootstrap over seeds (outer) and problems
-(inner). A difference's p is the exact sign test over problems, each averaged over the seeds; Holm over H1-H5.
+Accuracies and differences are means over seeds (differences: over the seeds that both arms have), with 95 % intervals
+from a bootstrap over seeds (outer) and problems (inner). A difference's p is the exact sign test over problems, each
+averaged over the seeds; Holm over H1-H5.
 """
 
 from __future__ import annotations
@@ -54,9 +55,16 @@ class Lab:
         chosen = zip(self.test.items(), digits, strict=True)
         return {i: float(d) for (i, g), d in chosen if group in ("all", g) or g in group.split("+")}
 
-    def many(self, regime: str, arm: str, mode: str, group: str) -> list[dict[str, float]]:
-        """One mapping a seed."""
-        return [self.values(run, mode, group) for run in self.runs[regime].get(arm, [])]
+    def many(
+        self, regime: str, arm: str, mode: str, group: str, seeds: set[int] | None = None
+    ) -> list[dict[str, float]]:
+        """One mapping a seed, of these seeds only where they are given."""
+        runs = [run for run in self.runs[regime].get(arm, []) if seeds is None or run["seed"] in seeds]
+        return [self.values(run, mode, group) for run in runs]
+
+    def seeds(self, regime: str, arm: str) -> set[int]:
+        """Which seeds of an arm are there."""
+        return {run["seed"] for run in self.runs[regime].get(arm, [])}
 
 
 def mean_ci(runs: Sequence[dict[str, float]]) -> str:
@@ -72,7 +80,7 @@ def mean_ci(runs: Sequence[dict[str, float]]) -> str:
 def difference(
     ours: Sequence[dict[str, float]], theirs: Sequence[dict[str, float]]
 ) -> tuple[float, float, float, float]:
-    """(mean, low, high, p) of ours - theirs in points, over the seeds that both have in order."""
+    """(mean, low, high, p) of ours - theirs in points; one mapping a seed on either side."""
     from realm_cli.method.scoring import paired_difference, seeded_difference
 
     mean, low, high = (100 * x for x in seeded_difference(ours, theirs, 0, N_BOOT))
@@ -122,7 +130,11 @@ def differences(lab: Lab, regime: str, against: str = "r1") -> Iterator[str]:
     for arm in [name for name in ARMS if name in runs and name != against]:
         cells = []
         for mode, group in (("bare", "all"), ("bare", "unseen"), ("routed", "all")):
-            mean, low, high, _ = difference(lab.many(regime, against, mode, group), lab.many(regime, arm, mode, group))
+            found = part(lab, regime, mode, group, against, arm)
+            if found is None:
+                cells.append("-")
+                continue
+            mean, low, high, _ = found
             cells.append(f"{mean:+.1f} [{low:+.1f}, {high:+.1f}]")
         yield f"| {ARMS[arm].about} | " + " | ".join(cells) + " |"
 
@@ -168,10 +180,13 @@ def hypotheses(lab: Lab, regime: str) -> Iterator[str]:
 def part(
     lab: Lab, regime: str, mode: str, group: str, ours: str, theirs: str
 ) -> tuple[float, float, float, float] | None:
-    """One comparison, or None where an arm was not run."""
+    """One comparison over the seeds that both arms have, or None where there are none."""
     mine, _, other = mode.partition("/")
-    a, b = lab.many(regime, ours, mine, group), lab.many(regime, theirs, other or mine, group)
-    return difference(a, b) if a and b else None
+    seeds = lab.seeds(regime, ours) & lab.seeds(regime, theirs)
+    if not seeds:
+        return None
+    a = lab.many(regime, ours, mine, group, seeds)
+    return difference(a, lab.many(regime, theirs, other or mine, group, seeds))
 
 
 def tokens_to_reach(lab: Lab, regime: str, key: str) -> str | None:
