@@ -25,14 +25,13 @@ Command = tuple[str, ...]
 class Arm:
     """commands: run in order. adapter: what is evaluated, below the arm's folder ("" = the base's cold start).
 
-    base: which base it starts from. needs: arms whose folders its commands read. about: one line for the table.
+    base: which base it starts from. about: one line for the table.
     """
 
     about: str
     commands: tuple[Command, ...] = ()
     adapter: str = ""
     base: str = "base"
-    needs: tuple[str, ...] = ()
 
     @property
     def is_rl(self) -> bool:

@@ -48,6 +48,7 @@ def verify(
     Example: realm verify --problems my.jsonl --routes routes.jsonl --run runs/mine --set verify.k=3
     """
     from realm_cli.artifacts import open_stage
+    from realm_cli.checking import checking
     from realm_cli.cli.console import progress, say, show
     from realm_cli.cli.context import keep_recipe, load_context, problems_path
     from realm_cli.stages.problems import load_problems
@@ -80,7 +81,8 @@ def verify(
 
             scorer, continuer = probe_models(context.recipe, belief, mc)
             by_id = {row.id: row for row in rows}
-            probes = run_probes(stage, by_id, routes_path, belief=scorer, mc=continuer, progress=progress)
+            with checking(context.recipe.checks, say):
+                probes = run_probes(stage, by_id, routes_path, belief=scorer, mc=continuer, progress=progress)
         summary = run_verify(stage, rows, routes_path, progress=progress, probes=probes)
         stage.finish()
     keep_recipe(context, problems)
