@@ -2,7 +2,7 @@
 
 A *base* is what arms of one regime and seed share: problems, external routes, route sets, the cold start (guided
 distillation). An *arm* is a list of `realm` commands that ends in an adapter; it is then evaluated bare and routed.
-{base} and {arm} in a command are folders; RL arms are given the RL settings of RL, RFT arms those of SFT.
+{base}, {arm} and {before} in a command are folders; RL arms are given the RL settings of RL, RFT arms those of SFT.
 """
 
 from __future__ import annotations
@@ -25,13 +25,15 @@ Command = tuple[str, ...]
 class Arm:
     """commands: run in order. adapter: what is evaluated, below the arm's folder ("" = the base's cold start).
 
-    base: which base it starts from. about: one line for the table.
+    base: which base it starts from. after: an arm whose commands come first (its folder is {before}). about: one line
+    for the table.
     """
 
     about: str
     commands: tuple[Command, ...] = ()
     adapter: str = ""
     base: str = "base"
+    after: str = ""
 
     @property
     def is_rl(self) -> bool:
@@ -47,7 +49,10 @@ def settings(**values: Any) -> Command:
 PROBLEMS = ("--problems", "{base}/rollout/problems.jsonl")
 SETS = ("--sets", "{base}/verify/sets.jsonl")
 COLD = ("--adapter", "{base}/distill/adapter")
+BEFORE = ("--adapter", "{before}/distill/adapter")
+MADE = ("--adapter", "{arm}/distill/adapter")
 ROUTES = ("--routes", "{base}/rollout/routes.jsonl")
+POSITIVES = ("--positives", "{base}/rollout/routes.jsonl")
 RL_OUT, SFT_OUT = "train_rl/adapter", "distill/adapter"
 
 
@@ -56,11 +61,16 @@ def rl(*more: str, sets: Command = SETS, start: Command = COLD, **values: Any) -
     return ("train-rl", *PROBLEMS, *sets, *start, *settings(**values), *more)
 
 
-def sft(teacher: str, **values: Any) -> Command:
+def after_rft(start: Command = BEFORE, **values: Any) -> Command:
+    """Reinforcement learning after a round of routed RFT: a third of the rate and of the routed share."""
+    return rl(start=start, **{"train_rl__lr": 2e-4, "train_rl__p_max": 0.3, **values})
+
+
+def sft(teacher: str, *more: str, **values: Any) -> Command:
     """Fine-tuning of the cold start on written solutions, without the domain's own checks."""
     given = {"distill__problems": "train", "distill__rule_check": "false", "distill__keep_per_problem": 4, **values}
     extra = ("--sets", "{base}/verify/sets.jsonl", "--scored", "{base}/verify/scored.jsonl")
-    return ("distill", *PROBLEMS, *extra, *COLD, "--teacher", teacher, *settings(**given))
+    return ("distill", *PROBLEMS, *extra, *COLD, "--teacher", teacher, *settings(**given), *more)
 
 
 def own_sets(**values: Any) -> Command:
@@ -80,6 +90,12 @@ MINE = "jsonl:{arm}/rollout/routes.jsonl"
 PLAIN = {"train_rl__bridge__beta": 0}
 NO_VERDICTS = {"train_rl__reward__w_ver": 0, "train_rl__reward__w_loc": 0}
 
+
+def other_sets(**values: Any) -> tuple[Command, ...]:
+    """All of R1 after the cold start, with route sets of another make."""
+    return (own_sets(**values), sample("--routed", *OWN), sft(MINE, *POSITIVES), after_rft(start=MADE, sets=OWN))
+
+
 ARMS: dict[str, Arm] = {
     "cold": Arm("guided SFT: the cold start"),
     "sft_all": Arm("SFT on all external routes", (sft(EXTERNAL, distill__correct_only="false"),), SFT_OUT),
@@ -89,6 +105,11 @@ ARMS: dict[str, Arm] = {
     "rft_more": Arm(
         "routed RFT with as many sampled tokens as R1",
         (sample("--routed", *SETS, n=32), sft(MINE, distill__keep_per_problem=8)),
+        SFT_OUT,
+    ),
+    "rft_own_more": Arm(
+        "RFT on own samples, as many sampled tokens as R1",
+        (sample(n=40), sft(MINE, distill__keep_per_problem=8)),
         SFT_OUT,
     ),
     "instructor": Arm(
@@ -119,40 +140,26 @@ ARMS: dict[str, Arm] = {
         SFT_OUT,
     ),
     "grpo": Arm("SFT + vanilla GRPO", (rl(train_rl__schedule="zero", **PLAIN),), RL_OUT),
+    "grpo_more": Arm(
+        "SFT + vanilla GRPO, as many sampled tokens as R1",
+        (rl(train_rl__schedule="zero", train_rl__steps=380, **PLAIN),),
+        RL_OUT,
+    ),
     "always": Arm(
         "always-routed GRPO (AggLM)",
         (rl(train_rl__schedule="none", train_rl__p_max=1.0, **PLAIN, **NO_VERDICTS),),
         RL_OUT,
     ),
     "fade": Arm("R1 without the bridge", (rl(**PLAIN),), RL_OUT),
-    "r1": Arm("ReaLM-R1", (rl(),), RL_OUT),
-    "r1_pos": Arm(
-        "ReaLM-R1, external positives in the cold start",
-        (sft(EXTERNAL), rl(start=("--adapter", "{arm}/distill/adapter"))),
-        RL_OUT,
-    ),
+    "r1": Arm("fade and bridge straight after the cold start", (rl(),), RL_OUT),
+    "rft_both": Arm("routed RFT and external positives", (sample("--routed", *SETS), sft(MINE, *POSITIVES)), SFT_OUT),
+    "realm_r1": Arm("ReaLM-R1", (after_rft(),), RL_OUT, after="rft_both"),
     "r1_rft": Arm(
-        "ReaLM-R1, a round of routed RFT before RL",
-        (sample("--routed", *SETS), sft(MINE), rl(start=("--adapter", "{arm}/distill/adapter"))),
-        RL_OUT,
+        "R1 without external positives, RL at the full rate", (rl(start=BEFORE),), RL_OUT, after="rft_routed"
     ),
-    "r1_rft_low": Arm(
-        "the same, RL at a third of the rate and of the routed share",
-        (
-            sample("--routed", *SETS),
-            sft(MINE),
-            rl(start=("--adapter", "{arm}/distill/adapter"), train_rl__lr=2e-4, train_rl__p_max=0.3),
-        ),
-        RL_OUT,
-    ),
+    "r1_rft_low": Arm("R1 without external positives", (after_rft(),), RL_OUT, after="rft_routed"),
     "rft_grpo": Arm(
-        "routed RFT, then vanilla GRPO",
-        (
-            sample("--routed", *SETS),
-            sft(MINE),
-            rl(start=("--adapter", "{arm}/distill/adapter"), train_rl__schedule="zero", train_rl__lr=2e-4, **PLAIN),
-        ),
-        RL_OUT,
+        "routed RFT, then vanilla GRPO", (after_rft(train_rl__schedule="zero", **PLAIN),), RL_OUT, after="rft_routed"
     ),
     "rft_twice": Arm(
         "two rounds of routed RFT",
@@ -170,23 +177,43 @@ ARMS: dict[str, Arm] = {
         (rl(start=("--adapter", "none"), train_rl__schedule="zero", **PLAIN),),
         RL_OUT,
     ),
-    "no_verdict": Arm("R1 without verdict and localisation reward", (rl(**NO_VERDICTS),), RL_OUT),
-    "placebo": Arm("R1 with shuffled verdict labels", (rl(train_rl__reward__placebo_verdicts="true"),), RL_OUT),
-    "positives": Arm("R1, right routes only", (own_sets(verify__signs="right"), rl(sets=OWN)), RL_OUT),
-    "negatives": Arm("R1, wrong routes only", (own_sets(verify__signs="wrong"), rl(sets=OWN)), RL_OUT),
-    "one_route": Arm("R1, one route a prompt", (own_sets(verify__k=1), rl(sets=OWN)), RL_OUT),
-    "no_tamper": Arm(
-        "R1, nothing hidden or tampered",
-        (own_sets(verify__tamper_final=0, verify__hide_answers=0), rl(sets=OWN)),
-        RL_OUT,
+    "no_verdict": Arm("bridge only, without verdict and localisation reward", (rl(**NO_VERDICTS),), RL_OUT),
+    "placebo": Arm("bridge only, shuffled verdict labels", (rl(train_rl__reward__placebo_verdicts="true"),), RL_OUT),
+    "positives": Arm("bridge only, right routes only", (own_sets(verify__signs="right"), rl(sets=OWN)), RL_OUT),
+    "no_fade": Arm("bridge only, routes to the end", (rl(train_rl__schedule="none"),), RL_OUT),
+    "r1_none": Arm("R1, routes to the end", (after_rft(train_rl__schedule="none"),), RL_OUT, after="rft_both"),
+    "r1_abrupt": Arm(
+        "R1, abrupt end of the routes", (after_rft(train_rl__schedule="abrupt"),), RL_OUT, after="rft_both"
     ),
-    "asymptotic": Arm("R1, asymptotic fade", (rl(train_rl__schedule="asymptotic"),), RL_OUT),
-    "linear": Arm("R1, linear fade", (rl(train_rl__schedule="linear"),), RL_OUT),
-    "step": Arm("R1, fade in steps", (rl(train_rl__schedule="step"),), RL_OUT),
-    "abrupt": Arm("R1, abrupt end", (rl(train_rl__schedule="abrupt"),), RL_OUT),
-    "no_fade": Arm("R1, routes to the end", (rl(train_rl__schedule="none"),), RL_OUT),
-    "fade_acd": Arm("R1, prefixes and answers fade too", (rl(train_rl__fades="[a, c, d]"),), RL_OUT),
-    "p_max_1": Arm("R1, all prompts routed at first", (rl(train_rl__p_max=1.0),), RL_OUT),
+    "r1_linear": Arm("R1, linear fade", (after_rft(train_rl__schedule="linear"),), RL_OUT, after="rft_both"),
+    "r1_asymptotic": Arm(
+        "R1, asymptotic fade", (after_rft(train_rl__schedule="asymptotic"),), RL_OUT, after="rft_both"
+    ),
+    "r1_step": Arm("R1, fade in steps", (after_rft(train_rl__schedule="step"),), RL_OUT, after="rft_both"),
+    "r1_adaptive": Arm("R1, adaptive fade", (after_rft(train_rl__schedule="adaptive"),), RL_OUT, after="rft_both"),
+    "r1_acd": Arm(
+        "R1, prefixes and answers fade too", (after_rft(train_rl__fades="[a, c, d]"),), RL_OUT, after="rft_both"
+    ),
+    "r1_p_max_1": Arm("R1, all prompts routed at first", (after_rft(train_rl__p_max=1.0),), RL_OUT, after="rft_both"),
+    "r1_no_bridge": Arm("R1 without the bridge", (after_rft(**PLAIN),), RL_OUT, after="rft_both"),
+    "r1_grpo": Arm(
+        "R1 with vanilla GRPO for its RL", (after_rft(train_rl__schedule="zero", **PLAIN),), RL_OUT, after="rft_both"
+    ),
+    "r1_no_verdict": Arm(
+        "R1 without verdict and localisation reward", (after_rft(**NO_VERDICTS),), RL_OUT, after="rft_both"
+    ),
+    "r1_placebo": Arm(
+        "R1 with shuffled verdict labels",
+        (after_rft(train_rl__reward__placebo_verdicts="true"),),
+        RL_OUT,
+        after="rft_both",
+    ),
+    "r1_right": Arm("R1, right routes only", other_sets(verify__signs="right"), RL_OUT),
+    "r1_wrong": Arm("R1, wrong routes only", other_sets(verify__signs="wrong"), RL_OUT),
+    "r1_one_route": Arm("R1, one route a prompt", other_sets(verify__k=1), RL_OUT),
+    "r1_no_tamper": Arm(
+        "R1, nothing hidden or tampered", other_sets(verify__tamper_final=0, verify__hide_answers=0), RL_OUT
+    ),
     "unguided": Arm(
         "unguided SFT: solvers' right texts on the same problems",
         (
@@ -202,7 +229,12 @@ ARMS: dict[str, Arm] = {
         ),
         SFT_OUT,
     ),
-    "solve_first": Arm("R1, own solution before the verdicts", (rl(),), RL_OUT, base="base_solve_first"),
+    "solve_first": Arm(
+        "R1, own solution before the verdicts",
+        (sample("--routed", *SETS), sft(MINE, *POSITIVES), after_rft(start=MADE)),
+        RL_OUT,
+        base="base_solve_first",
+    ),
 }
 BASES = {"base": {}, "base_solve_first": {"prompt__order": "solve_first"}}
-SMOKE = ("cold", "r1", "grpo")
+SMOKE = ("cold", "realm_r1", "grpo")

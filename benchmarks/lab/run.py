@@ -30,6 +30,7 @@ ROOT = Path(__file__).resolve().parents[2]
 OUT = ROOT / "benchmarks" / "results" / "lab" / "runs.jsonl"
 WORK = ROOT / "runs" / "lab"
 STEPS, SMOKE_STEPS = 300, 6
+Job = tuple[str, str, str]  # regime, seed, arm or base
 SMALL = {"n_train": 120, "n_dev": 24, "n_test": 40}
 
 
@@ -42,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if a.one:
         return one(a, *a.one.split("/"))
     a.out.parent.mkdir(parents=True, exist_ok=True)
-    have = {(row["regime"], str(row["seed"]), row["arm"], row["steps"]) for row in read(a.out)}
+    have = done(a.out)
     todo = [
         (regime, seed, arm)
         for seed in a.seeds
@@ -50,10 +51,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         for regime in a.regimes
         if (regime, seed, arm, a.steps) not in have
     ]
-    bases = sorted({(regime, seed, ARMS[arm].base) for regime, seed, arm in todo})
+    failed = []
     with ThreadPoolExecutor(a.jobs) as pool:
-        failed = [job for job, code in pool.map(lambda job: launch(a, *job), bases) if code]
-        failed += [job for job, code in pool.map(lambda job: launch(a, *job), todo) if code]
+        for jobs in waves(todo):
+            failed += [job for job, code in pool.map(lambda job: launch(a, *job), jobs) if code]
     for job in failed:
         print(f"failed: {'/'.join(job)}; see {folder(a, *job) / 'log.txt'}", file=sys.stderr)
     return int(bool(failed))
@@ -90,9 +91,21 @@ def read(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines() if line] if path.exists() else []
 
 
+def done(path: Path) -> set[tuple[str, str, str, int]]:
+    """(regime, seed, arm, steps) of the runs that a results file holds."""
+    return {(row["regime"], str(row["seed"]), row["arm"], row["steps"]) for row in read(path)}
+
+
 def folder(a: argparse.Namespace, regime: str, seed: str, name: str) -> Path:
     """The run folder of a base or an arm."""
     return Path(a.work) / regime / f"seed{seed}" / (name if name in BASES else f"{name}-{a.steps}")
+
+
+def waves(todo: Sequence[Job]) -> list[list[Job]]:
+    """Bases, arms that others go on from, all other arms: each wave needs what the waves before it made."""
+    bases = {(regime, seed, ARMS[arm].base) for regime, seed, arm in todo}
+    first = {(regime, seed, ARMS[arm].after) for regime, seed, arm in todo if ARMS[arm].after}
+    return [sorted(bases), sorted(first), [job for job in todo if job not in first]]
 
 
 def launch(a: argparse.Namespace, regime: str, seed: str, name: str) -> tuple[tuple[str, str, str], int]:
@@ -123,7 +136,7 @@ def one(a: argparse.Namespace, regime: str, seed: str, name: str) -> int:
         if code:
             return code
         seconds[command[0]] = round(seconds.get(command[0], 0.0) + time.monotonic() - started, 1)
-    if name in ARMS:
+    if name in ARMS and (regime, seed, name, a.steps) not in done(a.out):
         row = collect(a, regime, seed, name, place, seconds)
         with a.out.open("a", encoding="utf-8") as out:
             out.write(json.dumps(row) + "\n")
@@ -194,7 +207,7 @@ def arm_commands(a: argparse.Namespace, regime: str, seed: str, name: str) -> li
     """The arm's commands with folders filled in, and its evaluation."""
     arm, place = ARMS[name], folder(a, regime, seed, name)
     base = folder(a, regime, seed, arm.base)
-    places = {"{base}": str(base), "{arm}": str(place)}
+    places = {"{base}": str(base), "{arm}": str(place), "{before}": str(folder(a, regime, seed, arm.after))}
     shared = (*common(a, seed, arm.base), "--run", str(place))
     out: list[Command] = []
     for verb, *words in arm.commands:
@@ -229,7 +242,8 @@ def collect(
     spent: dict[int, int] = {}
     for sample in read(place / "train_rl" / "samples.jsonl"):
         spent[sample["step"]] = spent.get(sample["step"], 0) + sample["n_tokens"]
-    sampled = [*read(place / "rollout" / "routes.jsonl"), *read(place / "two" / "rollout" / "routes.jsonl")]
+    before = [folder(a, regime, seed, ARMS[name].after)] if ARMS[name].after else []
+    sampled = [row for at in (*before, place, place / "two") for row in read(at / "rollout" / "routes.jsonl")]
     rollout = [r["n_tokens"] for r in sampled if r["source"].startswith("hf:")]
     metrics = read(place / "train_rl" / "metrics.jsonl")
     curve = [

@@ -211,6 +211,20 @@ def positive_sample(problem: Problem, route: Route, style: Style) -> SFTSample:
     return _bare_sample("positive", problem, route.id, route.steps, style)
 
 
+def distinct(samples: Sequence[SFTSample], besides: Sequence[SFTSample], keep: int) -> list[SFTSample]:
+    """The first `keep` different completions of each problem, without those that `besides` has already."""
+    seen = {(sample.problem_id, sample.completion) for sample in besides}
+    count: Counter[str] = Counter()
+    out = []
+    for sample in samples:
+        key = (sample.problem_id, sample.completion)
+        if key not in seen and count[sample.problem_id] < keep:
+            seen.add(key)
+            count[sample.problem_id] += 1
+            out.append(sample)
+    return out
+
+
 def _bare_sample(
     kind: Literal["guided", "positive"], problem: Problem, source_id: str, steps: Sequence[str], style: Style
 ) -> SFTSample:

@@ -242,6 +242,7 @@ def make_samples(
                 positives.append(guidance.positive_sample(problem, route, style))
         if not positives:
             raise DataError(f"{extras.positives}: no correct route on a training problem; leave --positives out")
+        positives = guidance.distinct(positives, guided, stage.recipe.distill.keep_per_problem)
     mrpv, lemma = [], []
     if extras.sets is not None:
         for route_set in iter_rows(extras.sets, RouteSet, made_by="realm verify"):
