@@ -118,10 +118,12 @@ class FakeRlTrainer:
     fail_after: int | None = None
     bridged: list[tuple[str, str]] = field(default_factory=list)  # (problem id, own solution) of bridge targets
     evaluated: list[int] = field(default_factory=list)
+    jobs: list[RlJob] = field(default_factory=list)
     best: dict[str, float] = field(default_factory=lambda: {"dev_bare": -1.0, "best_step": 0})
 
     def train(self, job: RlJob) -> TrainResult:
         """Run `job` and leave an adapter; the result's metrics are those of the last step."""
+        self.jobs.append(job)
         state = job.out_dir.parent / "fake_state.json"
         done = 0
         if job.resume and state.exists():

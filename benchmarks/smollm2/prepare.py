@@ -1,4 +1,4 @@
-"""Make the two SmolLM2 benchmark sets from local copies of LegalBench diversity and GSM8K.
+"""Make the SmolLM2 benchmark sets from local copies of LegalBench diversity and GSM8K, and from reasoning-gym.
 
     python benchmarks/smollm2/prepare.py --data DIR --out DIR
 
@@ -10,7 +10,7 @@ DIR holds `legalbench-diversity/diversity_{1..4}.tsv` and `gsm8k/{train,test}.js
     teacher.jsonl               {"problem_id", "text"}: guided CoTs (the rule program; the published worked solutions),
                                 training problems only: for `realm distill --teacher jsonl:FILE`
     routes_solver_NAME.jsonl    {"problem_id", "text"}: noisy solvers: `realm rollout --model jsonl:FILE`
-    rules.md                    LegalBench only: what a teacher may read and the student never does
+    rules.md                    LegalBench and legs: what a teacher may read and the student never does
 
 The solvers of LegalBench read the case only, so they may also be shown at test time. Those of GSM8K are made from the
 worked solutions, so they cover the training problems only.
@@ -25,12 +25,13 @@ import json
 import random
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import legalbench_rules as rules
+import legs
 
 ASK = "Is there diversity jurisdiction? Answer Yes or No."
 SAMPLES = 3  # routes per solver and problem
@@ -42,29 +43,36 @@ class Sizes:
 
     lb_dev: int = 10
     lb_test: int = 25
-    lb_train: int = 100  # at most, per variant, before balancing
+    lb_train: int = 200  # at most, per variant, before balancing
     lb_variant4: int = 300
     gsm_train: int = 120
     gsm_dev: int = 16
     gsm_test: int = 60
+    legs: legs.Sizes = field(default_factory=legs.Sizes)
 
 
-QUICK = Sizes(lb_dev=4, lb_test=4, lb_train=12, lb_variant4=6, gsm_train=12, gsm_dev=4, gsm_test=6)
+QUICK = Sizes(
+    lb_dev=4, lb_test=4, lb_train=12, lb_variant4=6, gsm_train=12, gsm_dev=4, gsm_test=6, legs=legs.Sizes(24, 4, 10)
+)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True, help="folder with legalbench-diversity/ and gsm8k/")
+    parser.add_argument("--data", type=Path, help="folder with legalbench-diversity/ and gsm8k/; not for legs")
     parser.add_argument("--out", type=Path, required=True, help="a folder per set is made in it")
-    parser.add_argument("--set", choices=["legalbench", "gsm8k", "both"], default="both", dest="which")
+    parser.add_argument("--set", choices=["legalbench", "gsm8k", "legs", "all"], default="all", dest="which")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--quick", action="store_true", help="a handful of problems, for a smoke run")
     args = parser.parse_args(argv)
     sizes = QUICK if args.quick else Sizes()
-    if args.which in ("legalbench", "both"):
+    if args.which in ("legs", "all"):
+        prepare_legs(args.out / "legs", sizes.legs, args.seed)
+    if args.which != "legs" and args.data is None:
+        parser.error("--data: needed for legalbench and gsm8k")
+    if args.which in ("legalbench", "all"):
         prepare_legalbench(args.data / "legalbench-diversity", args.out / "legalbench", sizes, args.seed)
-    if args.which in ("gsm8k", "both"):
+    if args.which in ("gsm8k", "all"):
         prepare_gsm8k(args.data / "gsm8k", args.out / "gsm8k", sizes, args.seed)
 
 
@@ -117,6 +125,26 @@ def prepare_legalbench(source: Path, out: Path, sizes: Sizes, seed: int) -> None
                 rows.append({"problem_id": problem["id"], "text": text})
         write_jsonl(out / f"routes_solver_{name}.jsonl", rows)
     (out / "rules.md").write_text(rules.RULES, encoding="utf-8")
+
+
+def prepare_legs(out: Path, sizes: legs.Sizes, seed: int) -> None:
+    """reasoning-gym's leg_counting: the teacher writes on taught animals only, solvers have some legs wrong."""
+    table, rows = legs.table(), legs.problems(sizes, seed)
+    if legs.check(rows, table):
+        raise SystemExit("leg_counting: the table of legs does not give reasoning-gym's answers; another version?")
+    write_jsonl(out / "problems.jsonl", rows)
+    taught = [row for row in rows if row["tags"]]
+    texts = [(row["id"], rules.route_text(*legs.solve(row["question"], table))) for row in taught]
+    write_jsonl(out / "teacher.jsonl", ({"problem_id": key, "text": text} for key, text in texts))
+    for name in legs.SOLVERS:
+        known, routes = legs.beliefs(name, table, seed), []
+        for row in rows:
+            for k in range(2):
+                rng = random.Random(f"{name}/{seed}/{row['id']}/{k}")
+                text = rules.route_text(*legs.solve(row["question"], known, rng))
+                routes.append({"problem_id": row["id"], "text": text})
+        write_jsonl(out / f"routes_solver_{name}.jsonl", routes)
+    (out / "rules.md").write_text(legs.rules(table), encoding="utf-8")
 
 
 def read_cases(source: Path, variant: int) -> list[tuple[str, str]]:

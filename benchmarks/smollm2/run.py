@@ -1,12 +1,14 @@
-"""All five commands with SmolLM2-135M-Instruct on real data: LegalBench diversity and GSM8K.
+"""SmolLM2-135M-Instruct on LegalBench diversity, reasoning-gym's leg_counting, and GSM8K.
 
-    python benchmarks/smollm2/run.py --data DIR                 # both sets; about an hour on two cores on two CPU cores
-    python benchmarks/smollm2/run.py --data DIR --set legalbench
+    python benchmarks/smollm2/run.py --data DIR                 # all sets: hours on two CPU cores
+    python benchmarks/smollm2/run.py --set legs                 # needs no data: reasoning-gym makes it
     python benchmarks/smollm2/run.py --data DIR --quick         # a smoke run of minutes: its figures mean nothing
 
-Runs the real command line, one process per stage, timed. Writes benchmarks/results/smollm2-SET.json (accuracies with
-95 % CIs, paired differences, the best constant answer, minutes per stage, the commands, versions, seed) and prints a
-table. Run folders stay under runs/smollm2/SET for a look. `--resume` continues an interrupted run.
+legalbench and legs: base, guided SFT, SFT + vanilla GRPO, routed RFT, ReaLM-R1, measured the same way. gsm8k: the five
+commands once, a check that they run. Runs the real command line, one process per stage, timed.
+Writes benchmarks/results/smollm2-SET-seedN.json (accuracies with 95 % CIs, paired differences, the best constant
+answer, minutes per stage, the commands, versions) and prints a table. Run folders stay under runs/smollm2/ for a look.
+`--resume` continues an interrupted run.
 """
 
 from __future__ import annotations
@@ -28,10 +30,11 @@ from typing import Any
 import prepare
 
 ROOT = Path(__file__).resolve().parents[2]
-SETS = ("legalbench", "gsm8k")
+SETS = ("legalbench", "legs", "gsm8k")
 REALM = (sys.executable, "-m", "realm_cli.cli.app")
 LIBRARIES = ("realm-cli", "torch", "transformers", "peft", "trl")
-ROUTED_LIMIT = 30  # test problems shown with routes; LegalBench only, whose solvers read no gold text
+ROUTED_LIMIT = 30  # test problems shown with routes; not GSM8K, whose solvers read gold text
+PLAIN_GRPO = ("--set", "train_rl.schedule=zero", "--set", "train_rl.bridge.beta=0")
 QUICK_SETTINGS = (
     "distill.sft.max_steps=2",
     "train_rl.steps=2",
@@ -49,25 +52,27 @@ QUICK_SETTINGS = (
 def main(argv: Sequence[str] | None = None) -> int:
     """Command line; returns the exit code of the first stage that fails, else 0."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--data", type=Path, required=True, help="folder with legalbench-diversity/ and gsm8k/")
-    parser.add_argument("--set", choices=[*SETS, "both"], default="both", dest="which")
+    parser.add_argument("--data", type=Path, help="folder with legalbench-diversity/ and gsm8k/; not for legs")
+    parser.add_argument("--set", choices=[*SETS, "all"], default="all", dest="which")
     parser.add_argument("--quick", action="store_true", help="tiny sizes: does it run?")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=ROOT / "benchmarks" / "results", help="folder of the result files")
     parser.add_argument("--work", type=Path, default=ROOT / "runs" / "smollm2", help="folder of the run folders")
     parser.add_argument("--resume", action="store_true", help="continue what an interrupted run left in --work")
     args = parser.parse_args(argv)
-    for name in SETS if args.which == "both" else (args.which,):
-        work = args.work / (f"{name}-quick" if args.quick else name)
+    for name in SETS if args.which == "all" else (args.which,):
+        label = f"{name}-seed{args.seed}{'-quick' if args.quick else ''}"
+        work = args.work / label
         if not (args.resume and (work / "data" / name / "problems.jsonl").exists()):
-            options = ["--data", str(args.data), "--out", str(work / "data"), "--set", name, "--seed", str(args.seed)]
+            options = ["--out", str(work / "data"), "--set", name, "--seed", str(args.seed)]
+            options += ["--data", str(args.data)] if args.data else []
             prepare.main([*options, *(["--quick"] if args.quick else [])])
         stages = commands(name, work, args.seed, quick=args.quick, resume=args.resume)
         minutes, code = run_stages(stages, work / "minutes.json", resume=args.resume)
         if code:
             return code
         result = collect(name, work, stages, minutes, seed=args.seed, quick=args.quick)
-        path = args.out / f"smollm2-{name}{'-quick' if args.quick else ''}.json"
+        path = args.out / f"smollm2-{label}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
         print(table(result), f"\nwritten: {path}\n", sep="\n", flush=True)
@@ -86,19 +91,49 @@ def commands(name: str, work: Path, seed: int, *, quick: bool, resume: bool) -> 
     models = [part for file in sorted(data.glob("routes_solver_*.jsonl")) for part in ("--model", f"jsonl:{file}")]
     rules = data / "rules.md"
     teacher = ["--teacher", f"jsonl:{data / 'teacher.jsonl'}", *(["--rules", str(rules)] if rules.exists() else [])]
-    distilled, rl = run / "distill" / "adapter", run / "train_rl" / "adapter"
-    adapters = ["--adapter", f"distilled={distilled}", "--adapter", f"rl={rl}", "--compare"]
     stages = [
         ("rollout", ["rollout", *here, *models]),
         ("verify", ["verify", *here]),
         ("distill", ["distill", *here, *teacher]),
-        ("train-rl", ["train-rl", *here, "--adapter", str(distilled)]),
-        ("eval", ["eval", *here, *adapters]),
     ]
-    if name == "legalbench":
-        routes = ["--routes", str(run / "rollout" / "routes.jsonl"), "--mode", "routed", "--no-base"]
+    cold = ["--adapter", str(run / "distill" / "adapter")]
+    if name == "gsm8k":
+        compared = {"distilled": run / "distill", "rl": run / "train_rl"}
+        stages.append(("train-rl", ["train-rl", *here, *cold]))
+    else:
+        grpo, r1 = (["--run", str(work / part)] for part in ("grpo", "r1"))
+        sets = ["--sets", str(run / "verify" / "sets.jsonl")]
+        routes = ["--routes", str(run / "rollout" / "routes.jsonl")]
+        own = ["--teacher", f"jsonl:{work / 'r1' / 'rollout' / 'routes.jsonl'}", "--positives", routes[1], *sets]
+        again = ["--adapter", str(work / "r1" / "distill" / "adapter")]
+        sampled = [
+            "--model",
+            "student",
+            "--routed",
+            "--set",
+            "rollout.splits=[train]",
+            "--set",
+            "rollout.temperature=1.0",
+        ]
+        refit = ["--set", "distill.problems=train", "--set", "distill.keep_per_problem=2"]
+        compared = {
+            "distilled": run / "distill",
+            "grpo": work / "grpo" / "train_rl",
+            "routed_rft": work / "r1" / "distill",
+            "realm_r1": work / "r1" / "train_rl",
+        }
+        stages += [
+            ("grpo", ["train-rl", *common, *grpo, *cold, *PLAIN_GRPO]),
+            ("routed rollout", ["rollout", *common, *r1, *cold, *sets, *sampled]),
+            ("routed rft", ["distill", *common, *r1, *cold, *own, *refit]),
+            ("train-rl", ["train-rl", *common, *r1, *again, *sets]),
+        ]
+    adapters = [part for key, at in compared.items() for part in ("--adapter", f"{key}={at / 'adapter'}")]
+    stages.append(("eval", ["eval", *here, *adapters, "--compare"]))
+    if name != "gsm8k":
         limit = ["--limit", "4" if quick else str(ROUTED_LIMIT), "--set", f"eval.max_tokens={64 if quick else 160}"]
-        stages.append(("eval routed", ["eval", *common, "--run", str(work / "run-routed"), *adapters, *routes, *limit]))
+        last = ["eval", *common, "--run", str(work / "run-routed"), *adapters, *routes, "--mode", "routed", "--no-base"]
+        stages.append(("eval routed", [*last, *limit]))
     return stages
 
 
@@ -124,7 +159,7 @@ def collect(
     """The result file's content, from the stages' own reports."""
     problems = prepare.read_jsonl(work / "data" / name / "problems.jsonl")
     report = _report(work / "run")
-    routed = _report(work / "run-routed") if name == "legalbench" else {}
+    routed = {} if name == "gsm8k" else _report(work / "run-routed")
     versions = {}
     for library in LIBRARIES:
         try:

@@ -57,6 +57,15 @@ def ruled_messages(question: str, rules: str, style: Style = "full") -> list[Mes
     return [*before, {"role": last["role"], "content": f"Rules:\n{rules.strip()}\n\n{last['content']}"}]
 
 
+def hinted_messages(question: str, route: ShownRoute, style: Style = "full") -> list[Message]:
+    """The bare prompt beside one route, without a check: only to score given tokens (method/members.py)."""
+    shown = render_route(NAMES[0], route)
+    if style == "terse":
+        return [{"role": "user", "content": f"{question}\n{shown}"}]
+    text = f"Problem:\n{question}\nAn attempt by another:\n{shown}\n{_FORM_BARE}"
+    return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": text}]
+
+
 def routed_messages(
     question: str,
     shown: Sequence[ShownRoute],

@@ -118,6 +118,31 @@ class Scored:
 
 
 @dataclass(frozen=True)
+class Member:
+    """An external route beside a bare group: a bare completion, or its beginning (`whole` False: it does not end).
+
+    The loss leaves the first `start` characters out, and weighs the others by `weight`.
+    """
+
+    text: str
+    start: int
+    weight: float
+    whole: bool
+
+
+@dataclass(frozen=True)
+class Contrast:
+    """Prompts beside a right route and beside wrong ones, and what a token's advantage is multiplied by.
+
+    weigh: (advantage, log-probabilities (T) with the right route, (J x T) with each wrong one) -> T factors.
+    """
+
+    right: Sequence[Message]
+    wrong: Sequence[Sequence[Message]]
+    weigh: Callable[[float, Sequence[float], Sequence[Sequence[float]]], list[float]]
+
+
+@dataclass(frozen=True)
 class RlJob:
     """Everything an RL engine needs, with the method passed in as plain functions.
 
@@ -125,6 +150,9 @@ class RlJob:
     revise: plan row -> the row as it is sampled, called in order, once a group, when its step begins.
     score: (plan row, G completions) -> G Scored, advantages and bridge weights included.
     bare_messages: problem id -> messages of the bare prompt (for the bridge).
+    spares: step -> rows that are sampled in place of groups without variance.
+    members: (bare plan row, its Scored) -> external routes that join the group's loss (method/members.py).
+    contrast: plan row -> what the token signal of its samples is read from, or None.
     on_samples / on_metrics: called once a step. evaluate: (generator, step) -> dev metrics with key `dev_bare`;
     called every `eval_every` steps and at the end; the best `dev_bare` adapter is kept.
     """
@@ -142,6 +170,9 @@ class RlJob:
     out_dir: Path
     resume: bool = False
     revise: Callable[[PlanRow], PlanRow] = lambda row: row
+    spares: Mapping[int, Sequence[PlanRow]] = field(default_factory=dict)
+    members: Callable[[PlanRow, Sequence[Scored]], Sequence[Member]] = lambda row, scored: ()
+    contrast: Callable[[PlanRow], Contrast | None] = lambda row: None
 
 
 class RlTrainer(Protocol):

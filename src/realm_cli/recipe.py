@@ -125,11 +125,8 @@ class VerifyConfig(Block):
     hide_answers: float = Field(0.25, ge=0, le=1)
     tamper_final: float = Field(0.1, ge=0, le=1)
     facts: Literal["auto", "number", "text"] = "auto"
-    weights: tuple[float, float, float] = (
-        1.0,
-        0.0,
-        0.0,
-    )  # of support, belief and Monte-Carlo changes in a step's score
+    # of support, belief and Monte-Carlo changes in a step's score
+    weights: tuple[float, float, float] = (1.0, 0.0, 0.0)
     mc_n: int = Field(4, ge=1)  # continuations after each step (--mc)
     mc_temperature: float = Field(0.7, gt=0)
     mc_max_tokens: int = Field(512, ge=1)
@@ -156,9 +153,7 @@ class BridgeConfig(Block):
     beta: float = Field(8.0, ge=0)  # 0 = off
     all_right: float = Field(0.2, ge=0)
     drop_copied: bool = True
-    negatives: float = Field(
-        0.0, ge=0
-    )  # weight of wrong solutions; only on tokens that the bare model finds likely (> .1)
+    negatives: float = Field(0.0, ge=0)  # weight of wrong solutions, on tokens that the bare model finds likely (> .1)
     max_ratio: float | None = Field(None, gt=0)  # weigh tokens by pi(bare) / pi(routed), at most this; None = all alike
     quota: int | None = Field(None, ge=1)  # routed groups of one problem that are credited; None = all
 
@@ -193,6 +188,9 @@ class TrainRlConfig(Block):
     eval_every: int = Field(25, ge=1)
     dev_limit: int = Field(200, ge=1)
     bucket_weights: dict[str, float] | None = None  # sampling weight per difficulty bucket; None = uniform
+    refill: int = Field(0, ge=0)  # spare groups a step, sampled in place of groups without variance
+    routes_in_group: float = Field(0.0, ge=0)  # weight of external routes as off-policy members of bare groups
+    token_signal: float = Field(0.0, ge=0)  # tokens of bare samples weighed by what routes say of them (.5); 0 = off
     save_every: int = Field(50, ge=1)
     grad_checkpointing: bool = False
     bridge: BridgeConfig = BridgeConfig()

@@ -128,6 +128,7 @@ class PlanRow(Row):
     verdicts: list[bool | None] = []  # gold verdict after cutting; None = excluded from r_ver
     first_errors: list[int | None] = []  # gold first error after cutting
     answers_hidden: bool = False
+    members: list[ShownRoute] = []  # of a bare group: routes beside it that no prompt shows (method/members.py)
     messages: list[Message]
 
 

@@ -43,10 +43,20 @@ def test_every_arm_is_a_series_of_real_commands(name: str) -> None:
     for verb, *words in commands:
         context = program.commands[verb].make_context(verb, list(words))  # type: ignore[attr-defined]
         recipe = load_recipe(context.params["recipe"], context.params["set_"])
-        assert (recipe.seed, recipe.train_rl.steps, recipe.engine.threads) == (0, 300, 1)
-        assert not any("{" in word and "}" in word and ("{base}" in word or "{arm}" in word) for word in words)
+        assert (recipe.seed, recipe.engine.threads) == (0, 1)
+        assert recipe.train_rl.steps == (380 if (name, verb) == ("grpo_more", "train-rl") else 300)
+        assert not any(mark in word for word in words for mark in ("{base}", "{arm}", "{before}"))
     arm = arms.ARMS[name]
     assert arm.is_rl == (arm.adapter == arms.RL_OUT)
+    assert ("{before}" in str(arm.commands)) == bool(arm.after)
+
+
+def test_arms_that_others_go_on_from_come_first() -> None:
+    todo = [("hard", "0", name) for name in ("cold", "r1_none", "rft_both", "solve_first")]
+    bases, first, rest = run.waves(todo)
+    assert bases == [("hard", "0", "base"), ("hard", "0", "base_solve_first")]
+    assert first == [("hard", "0", "rft_both")]
+    assert rest == [("hard", "0", name) for name in ("cold", "r1_none", "solve_first")]
 
 
 def test_bases_are_real_commands_too(tmp_path: Path) -> None:

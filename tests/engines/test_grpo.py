@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from realm_cli.engines.callbacks import attach_lora
 from realm_cli.engines.grpo import RouteGrpoTrainer, _Trainer
 from realm_cli.engines.loading import encode_completion, encode_prompt
 from realm_cli.errors import EngineError
-from realm_cli.protocols import Completion, GenRequest, RlJob, SamplingParams, Scored
+from realm_cli.protocols import Completion, Contrast, GenRequest, Member, RlJob, SamplingParams, Scored
 from realm_cli.recipe import BridgeConfig, EngineConfig, TrainRlConfig
 from realm_cli.records import PlanRow
 
@@ -59,7 +60,7 @@ def _train(tmp_path: Path, loaded: Any, config: TrainRlConfig, **given: Any) -> 
 class _OneStep:
     """One hand-driven training step: gradients stay on the model to be compared."""
 
-    def __init__(self, tmp_path: Path, config: TrainRlConfig, score: Any, routed: bool = False) -> None:
+    def __init__(self, tmp_path: Path, config: TrainRlConfig, score: Any, routed: bool = False, **given: Any) -> None:
         base = _small()
         self.model = attach_lora(base, config.lora, 0)
         torch.manual_seed(1)
@@ -68,7 +69,7 @@ class _OneStep:
                 p.data.normal_(std=0.2)
         self.loaded = type(base)(**{**vars(base), "model": self.model})
         plan = toy_plan(1, config.groups_per_step, lambda step, slot: routed)
-        job = toy_job(tmp_path, plan, 1, config.groups_per_step, config.group_size, score=score)
+        job = toy_job(tmp_path, plan, 1, config.groups_per_step, config.group_size, score=score, **given)
         self.trainer = _Trainer(job, self.loaded, config, 0, EngineConfig())
         rows = [{"prompt": row.id, "row": i} for i, row in enumerate(plan) for _ in range(config.group_size)]
         self.loss = float(self.trainer.training_step(self.model, rows))
@@ -157,6 +158,97 @@ def test_bridge_is_added_with_the_norm_of_the_policy_loss(tmp_path: Path) -> Non
     assert step.trainer.parts["loss_bridge"] == pytest.approx(bridge.item(), rel=1e-4)
     assert bridge.item() > 0
     step.expect(step.policy_loss(norm) + bridge)
+
+
+def test_external_routes_join_the_loss_of_bare_groups(tmp_path: Path) -> None:
+    """A right route as a whole, of a wrong one what follows its context; norm and unit weight by hand."""
+    members = [Member("ab", 0, 0.5, whole=True), Member("ab", 1, -0.25, whole=False)]
+    config = _config(routes_in_group=2.0)
+    score = toy_score(lambda text: text.count("a"))
+    step = _OneStep(tmp_path, config, score, members=lambda row, scored: members)
+    norm, tokenizer = 2 * G * 24, step.loaded.tokenizer
+    loss = step.policy_loss(norm)
+    prompt = encode_prompt(tokenizer, [{"role": "user", "content": "q"}])
+    for _ in range(2):  # groups
+        whole = step.logp(prompt, encode_completion(tokenizer, "ab"))
+        likely = step.logp(prompt, tokenizer("ab", add_special_tokens=False)["input_ids"])[1]
+        loss = loss - 2.0 / norm * 0.5 * whole.sum()
+        if likely.item() > math.log(0.1):
+            loss = loss + 2.0 / norm * 0.25 * likely
+    assert step.trainer.parts["rows_members"] == 4
+    step.expect(loss)
+    routed = _OneStep(tmp_path, config, score, routed=True, members=lambda row, scored: members)
+    assert routed.trainer.parts["rows_members"] == 0
+
+
+def test_the_token_signal_scales_each_tokens_advantage(tmp_path: Path) -> None:
+    """Factor 1.5 on every first token, .5 on the others, whatever the routes say."""
+    asked: list[tuple[float, int, int]] = []
+
+    def weigh(advantage: float, right: Sequence[float], wrong: Sequence[Sequence[float]]) -> list[float]:
+        asked.append((advantage, len(right), len(wrong)))
+        return [1.5, *[0.5] * (len(right) - 1)]
+
+    prompts = [[{"role": "user", "content": text}] for text in ("a", "b", "ab")]
+    contrast = Contrast(prompts[0], prompts[1:], weigh)
+    score = toy_score(lambda text: text.count("a"))
+    step = _OneStep(tmp_path, _config(token_signal=0.5), score, contrast=lambda row: contrast)
+    total = torch.zeros(())
+    for plan, done, scored in step.trainer.groups:
+        prompt = encode_prompt(step.loaded.tokenizer, plan.messages)
+        for c, s in zip(done, scored, strict=True):
+            if not c.truncated and s.sample.advantage:
+                logp = step.logp(prompt, c.token_ids)
+                factors = torch.tensor([1.5, *[0.5] * (len(logp) - 1)])
+                total = total - s.sample.advantage * (factors * (logp - logp.detach()).exp()).sum() / (2 * G * 24)
+    assert asked and all(wrong == 2 for _, _, wrong in asked)
+    step.expect(total)
+    assert step.trainer._signalled(step.model, step.trainer.groups[0][0], []) == []
+
+
+def test_the_token_signal_reads_the_routes_log_probabilities(tmp_path: Path) -> None:
+    seen: list[Sequence[float]] = []
+
+    def weigh(advantage: float, right: Sequence[float], wrong: Sequence[Sequence[float]]) -> list[float]:
+        seen.extend((right, *wrong))
+        return [1.0] * len(right)
+
+    beside = [{"role": "user", "content": "ab"}]
+    step = _OneStep(
+        tmp_path,
+        _config(token_signal=0.5),
+        toy_score(lambda t: t.count("a")),
+        contrast=lambda r: Contrast(beside, [beside], weigh),
+    )
+    first = next(
+        c
+        for _, done, sc in step.trainer.groups
+        for c, s in zip(done, sc, strict=True)
+        if s.sample.advantage and not c.truncated
+    )
+    by_hand = step.logp(encode_prompt(step.loaded.tokenizer, beside), first.token_ids)
+    assert seen[0] == pytest.approx(by_hand.tolist(), abs=1e-4) and seen[1] == seen[0]
+
+
+def test_spare_rows_take_the_place_of_groups_without_variance(tmp_path: Path) -> None:
+    """Problems q0 and q1 earn nothing; of three spares the second varies: it takes the first dead group's place."""
+    inner, constant = toy_score(lambda text: text.count("a")), toy_score(lambda text: 1.0)
+
+    def score(row: PlanRow, done: Sequence[Completion]) -> list[Scored]:
+        return (inner if row.problem_id == "alive" else constant)(row, done)
+
+    names = ("dead", "alive", "dead")
+    spares = [
+        toy_plan(1, 1)[0].model_copy(update={"id": f"spare{i}", "slot": 2 + i, "problem_id": name})
+        for i, name in enumerate(names)
+    ]
+    step = _OneStep(tmp_path, _config(), score, spares={0: spares})
+    kept, out = step.trainer.groups, step.trainer.discarded
+    assert kept[0][0].id == "spare1" and kept[1][0].slot == 1
+    assert sorted(row.id for row, _, _ in out) == ["p0-0", "spare0", "spare2"]
+    assert step.trainer.parts["groups_discarded"] == 3
+    assert step.trainer.parts["rows_trained"] <= G
+    step.expect(step.policy_loss(norm=2 * G * 24))
 
 
 def test_bare_groups_have_no_bridge(tmp_path: Path) -> None:

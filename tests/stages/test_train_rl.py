@@ -110,6 +110,33 @@ def test_plan_rows(tmp_path: Path) -> None:
             assert (row.set_id, row.shown, row.verdicts) == (None, [], [])
 
 
+def test_spare_rows_and_members_of_bare_groups_are_in_the_plan(tmp_path: Path) -> None:
+    plan = make_plan(opened(tmp_path, refill=3, p_max=0.5, token_signal=0.5).recipe, TRAIN, SETS)
+    assert [(r.step, r.slot) for r in plan] == [(t, s) for t in range(4) for s in range(5)]
+    for row in plan:
+        i = int(row.problem_id[1:])
+        bare = not row.routed and row.lam > 0
+        assert row.members == (shown(i) if bare else [])
+        assert row.routed or "[Route" not in text_of(row.messages)
+    assert any(row.members for row in plan) and any(row.routed for row in plan)
+
+
+def test_spares_members_and_contrast_reach_the_engine(tmp_path: Path) -> None:
+    _, trainer = train(tmp_path, refill=1, routes_in_group=1.0, token_signal=0.5, p_max=0.0)
+    (job,) = trainer.jobs
+    assert [(r.step, r.slot) for r in job.plan] == [(t, s) for t in range(4) for s in range(2)]
+    assert {t: [r.slot for r in rows] for t, rows in job.spares.items()} == {t: [2] for t in range(4)}
+    row = job.plan[0]
+    found = job.members(row, job.score(row, [Completion(bare_slip(int(row.problem_id[1:])), n_tokens=1)]))
+    assert [m.weight for m in found] == [pytest.approx(2 / 3), pytest.approx(-1 / 3)]
+    contrast = job.contrast(row)
+    assert contrast is not None
+    i = int(row.problem_id[1:])
+    assert right(i)[0] in text_of(contrast.right) and slip(i, 1)[0][0] in text_of(contrast.wrong[0])
+    assert contrast.weigh(1.0, [0.0], [[-50.0]]) == [pytest.approx(1.5)]
+    assert job.contrast(job.plan[-1]) is None  # lambda is 0: no members
+
+
 def test_an_interrupted_runs_plan_is_read_not_made_again(tmp_path: Path) -> None:
     write_rows(tmp_path / "sets.jsonl", SETS)
     stage = opened(tmp_path)

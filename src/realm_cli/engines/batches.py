@@ -25,6 +25,8 @@ class TokenRow:
     completion_ids: tuple[int, ...]
     weight: float
     logprobs: tuple[float, ...] = ()  # nats per completion token as sampled, where known
+    start: int = 0  # completion tokens before it are context without loss (bridge and members)
+    factors: tuple[float, ...] = ()  # of the weight, per completion token; () = 1 (token signal)
 
 
 Pack = list[TokenRow]  # rows with one prompt, to be computed as one sequence

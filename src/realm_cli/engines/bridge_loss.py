@@ -25,7 +25,7 @@ import torch
 from realm_cli.engines.batches import Pack, TokenRow
 from realm_cli.engines.loading import encode_completion, encode_prompt
 from realm_cli.engines.logprobs import row_logprobs
-from realm_cli.protocols import Scored
+from realm_cli.protocols import Member, Scored
 from realm_cli.records import Message, PlanRow
 
 LIKELY = 0.1  # negatives: probability under the bare prompt above which a token is pushed down
@@ -49,6 +49,23 @@ def bridge_rows(
         for s in chosen:
             ids = tuple(encode_completion(tokenizer, s.bridge_text))
             rows.append(TokenRow(prompt, ids, s.sample.bridge_weight, _as_sampled(s, ids)))
+    return rows
+
+
+def member_rows(
+    tokenizer: Any, bare: Callable[[str], Sequence[Message]], plan: PlanRow, members: Iterable[Member]
+) -> list[TokenRow]:
+    """External routes as rows of the bare prompt; the loss begins after a member's context (method/members.py)."""
+    prompt = tuple(encode_prompt(tokenizer, bare(plan.problem_id)))
+    rows = []
+    for member in members:
+        before = tuple(tokenizer(member.text[: member.start], add_special_tokens=False)["input_ids"])
+        rest = member.text[member.start :]
+        if member.whole:
+            ids = tuple(encode_completion(tokenizer, rest))
+        else:
+            ids = tuple(tokenizer(rest, add_special_tokens=False)["input_ids"])
+        rows.append(TokenRow(prompt, before + ids, member.weight, start=len(before)))
     return rows
 
 
@@ -91,4 +108,5 @@ def token_factors(logp: torch.Tensor, rows: Sequence[TokenRow], max_ratio: float
             factors[j, : len(routed)] = torch.where(ratio.isfinite(), ratio, torch.ones_like(ratio))
         if row.weight < 0:
             factors[j] *= logp[j] > math.log(LIKELY)
+        factors[j, : row.start] = 0
     return factors

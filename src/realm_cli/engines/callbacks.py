@@ -204,6 +204,11 @@ class LogSink(TrainerCallback):
         self.sink(dict(self.last))
 
 
+def is_dead(group: tuple[PlanRow, Sequence[Completion], Sequence[Scored]]) -> bool:
+    """Whether nothing can be learned from a group: no advantage, and nothing for the bridge."""
+    return all(s.sample.advantage == 0 and s.sample.bridge_weight == 0 for s in group[2])
+
+
 def step_metrics(groups: Sequence[tuple[PlanRow, Sequence[Completion], Sequence[Scored]]]) -> dict[str, float]:
     """What the samples of one RL step show; `_routed` and `_bare` apart, absent where no such group exists.
 
@@ -262,10 +267,13 @@ class RlStepEnd(TrainerCallback):
         trainer, step = self.trainer, state.global_step
         row: dict[str, Any] = {"step": step, "total_steps": state.max_steps, "lr": self.lr}
         row |= {"loss": trainer.parts["loss_policy"] + trainer.parts["loss_bridge"], **trainer.parts}
+        row["loss"] += trainer.parts["loss_members"]
         row |= step_metrics(trainer.groups)
+        row["tokens_sampled"] += sum(len(c.token_ids) for _, done, _ in trainer.discarded for c in done)
         row["lam"] = trainer.groups[0][0].lam
         row["seconds_update"] = time.perf_counter() - trainer.clock
-        trainer.job.on_samples([s.sample for _, _, scored in trainer.groups for s in scored])
+        sampled = [*trainer.groups, *trainer.discarded]
+        trainer.job.on_samples([s.sample for _, _, scored in sampled for s in scored])
         if step % trainer.job.eval_every == 0 or step == state.max_steps:
             row |= trainer.evaluate_policy(step)
         row["best_step"] = trainer.best["best_step"]

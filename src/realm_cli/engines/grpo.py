@@ -24,28 +24,28 @@ from typing import Any
 import torch
 from datasets import Dataset
 from transformers import PrinterCallback
-from trl import GRPOConfig
 from trl import GRPOTrainer as TrlTrainer
 from trl.trainer.utils import use_adapter
 
 from realm_cli.engines.batches import Pack, TokenRow, micro_batches, pad_id_of, pad_rows
-from realm_cli.engines.bridge_loss import bridge_loss, bridge_rows
+from realm_cli.engines.bridge_loss import bridge_loss, bridge_rows, member_rows
 from realm_cli.engines.callbacks import (
     AtomicCheckpoints,
     RlStepEnd,
     UpdateGuard,
     adapter_to_float32,
     attach_lora,
+    is_dead,
     newest_checkpoint,
-    on_cuda,
-    optimizer_name,
     quiet,
     save_adapter,
 )
+from realm_cli.engines.grpo_setup import check_plan, trl_arguments
 from realm_cli.engines.loading import LoadedModel, encode_prompt, end_ids
 from realm_cli.engines.logprobs import row_logprobs
 from realm_cli.engines.sampler import LocalGenerator
 from realm_cli.engines.self_check import shares_prefix
+from realm_cli.engines.token_signal import signalled
 from realm_cli.errors import EngineError
 from realm_cli.protocols import Completion, GenRequest, RlJob, SamplingParams, Scored, TrainResult
 from realm_cli.recipe import EngineConfig, TrainRlConfig
@@ -75,7 +75,7 @@ class RouteGrpoTrainer:
 
         Ctrl-C keeps a checkpoint of the last complete step and is raised again. Raises EngineError.
         """
-        _check_plan(job)
+        check_plan(job)
         with quiet():
             model = attach_lora(self.loaded, self.config.lora, self.seed, checkpointing=self.config.grad_checkpointing)
             live = dataclasses.replace(self.loaded, model=model)
@@ -93,50 +93,6 @@ class RouteGrpoTrainer:
         return TrainResult(job.out_dir, trainer.state.global_step, metrics)
 
 
-def _check_plan(job: RlJob) -> None:
-    want = job.steps * job.groups_per_step
-    if len(job.plan) != want or any(row.step != i // job.groups_per_step for i, row in enumerate(job.plan)):
-        raise EngineError(
-            f"plan: {len(job.plan)} rows do not fit {job.steps} steps of {job.groups_per_step} groups in order "
-            f"({want} rows); rebuild plan.jsonl"
-        )
-
-
-def _arguments(job: RlJob, config: TrainRlConfig, loaded: LoadedModel, seed: int) -> GRPOConfig:
-    return GRPOConfig(
-        output_dir=str(job.out_dir.parent / "checkpoints"),
-        max_steps=job.steps,
-        per_device_train_batch_size=job.groups_per_step * job.group_size,
-        num_generations=job.group_size,
-        max_completion_length=config.max_tokens,
-        shuffle_dataset=False,
-        temperature=config.temperature,
-        loss_type=config.loss_type,
-        scale_rewards="none",  # advantages come ready from `job.score`
-        beta=config.beta,
-        epsilon=config.epsilon,
-        epsilon_high=config.epsilon_high,
-        learning_rate=config.lr,
-        lr_scheduler_type="constant_with_warmup" if config.lr_schedule == "constant" else config.lr_schedule,
-        warmup_steps=config.warmup_steps,
-        weight_decay=0.0,
-        adam_beta1=0.9,
-        adam_beta2=0.99,
-        max_grad_norm=config.max_grad_norm,
-        optim=optimizer_name(loaded),
-        gradient_checkpointing=config.grad_checkpointing,
-        use_cpu=not on_cuda(loaded),
-        bf16=False,  # the model's own precision, in sampling as in training
-        seed=seed,
-        logging_strategy="no",
-        save_strategy="no",
-        report_to=[],
-        disable_tqdm=True,
-        dataloader_pin_memory=on_cuda(loaded),
-        remove_unused_columns=False,
-    )
-
-
 def _scored_by_job(**kwargs: Any) -> list[float]:
     """TRL asks for a reward function at construction; ours is `job.score`, so this one is never called."""
     raise EngineError("rewards come from job.score")
@@ -146,7 +102,7 @@ class _Trainer(AtomicCheckpoints, TrlTrainer):
     """TRL's GRPOTrainer with our sampling, scoring, micro-batches and bridge in `training_step`."""
 
     def __init__(self, job: RlJob, loaded: LoadedModel, config: TrainRlConfig, seed: int, engine: EngineConfig) -> None:
-        args = _arguments(job, config, loaded, seed)
+        args = trl_arguments(job, config, loaded, seed)
         data = Dataset.from_dict({"prompt": [row.id for row in job.plan], "row": list(range(len(job.plan)))})
         super().__init__(loaded.model, _scored_by_job, args=args, train_dataset=data, processing_class=loaded.tokenizer)
         self.current_gradient_accumulation_steps = 1
@@ -157,6 +113,7 @@ class _Trainer(AtomicCheckpoints, TrlTrainer):
         self.params = SamplingParams(max_tokens=config.max_tokens, temperature=config.temperature, seed=seed)
         self.best: dict[str, float] = {"best_step": -1, "dev_bare": float("-inf")}
         self.groups: list[Group] = []
+        self.discarded: list[Group] = []  # sampled in this step, without variance, replaced
         self.parts: dict[str, float] = {}  # metrics of the step under way
         self.clock = 0.0
         self.last_metrics: dict[str, Any] = {}
@@ -172,19 +129,42 @@ class _Trainer(AtomicCheckpoints, TrlTrainer):
 
     def training_step(self, model: Any, inputs: list[dict[str, Any]], num_items_in_batch: Any = None) -> torch.Tensor:
         """Sample, score, and accumulate the step's gradient. `inputs`: plan row indices, each repeated G times."""
-        start = time.perf_counter()
         plan = [self.job.revise(self.job.plan[item["row"]]) for item in inputs[:: self.job.group_size]]
-        completions = self._sample(plan)
-        sampled = time.perf_counter()
-        self.groups = [(row, done, self.job.score(row, done)) for row, done in zip(plan, completions, strict=True)]
+        self.parts, self.discarded = {"seconds_sample": 0.0, "seconds_score": 0.0}, []
+        self.groups = self._refilled(self._scored(plan), list(self.job.spares.get(plan[0].step, ())))
         self.clock = time.perf_counter()
-        self.parts = {"seconds_sample": sampled - start, "seconds_score": self.clock - sampled}
         model.train()
-        loss = self._policy_backward(model) + self._bridge_backward(model)
+        loss = self._policy_backward(model) + self._bridge_backward(model) + self._members_backward(model)
         for parameter in self.model.parameters():  # nothing to learn: a zero gradient, so AdamW's momentum runs on
             if parameter.requires_grad and parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
         return loss
+
+    def _scored(self, plan: Sequence[PlanRow]) -> list[Group]:
+        """Samples of these rows and what they earn; the time it takes is added to the step's."""
+        start = time.perf_counter()
+        completions = self._sample(plan)
+        sampled = time.perf_counter()
+        groups = [(row, done, self.job.score(row, done)) for row, done in zip(plan, completions, strict=True)]
+        self.parts["seconds_sample"] += sampled - start
+        self.parts["seconds_score"] += time.perf_counter() - sampled
+        return groups
+
+    def _refilled(self, groups: list[Group], spares: list[PlanRow]) -> list[Group]:
+        """Groups without variance make room for spare rows, as far as these have any (DAPO 2503.14476)."""
+        while spares and (dead := [i for i, group in enumerate(groups) if is_dead(group)]):
+            taken = [spares.pop(0) for _ in dead[: len(spares)]]
+            found = self._scored([self.job.revise(row) for row in taken])
+            places = iter(dead)
+            for group in found:
+                if is_dead(group):
+                    self.discarded.append(group)
+                    continue
+                place = next(places)
+                self.discarded.append(groups[place])
+                groups[place] = group
+        self.parts["groups_discarded"] = float(len(self.discarded))
+        return groups
 
     def _sample(self, plan: Sequence[PlanRow]) -> list[list[Completion]]:
         """G completions per row, from the live policy; seeds from (seed, plan id, sample)."""
@@ -198,8 +178,10 @@ class _Trainer(AtomicCheckpoints, TrlTrainer):
         return ids if ids and ids[-1] in self.ends else (*ids, self.ends[0])
 
     def _policy_backward(self, model: Any) -> torch.Tensor:
-        rows, tokens = [], 0
+        rows: list[TokenRow] = []
+        tokens = 0
         for plan, completions, scored in self.groups:
+            own: list[TokenRow] = []
             prompt = tuple(encode_prompt(self.loaded.tokenizer, plan.messages))
             for completion, s in zip(completions, scored, strict=True):
                 if completion.truncated:
@@ -207,7 +189,8 @@ class _Trainer(AtomicCheckpoints, TrlTrainer):
                 ids = self._with_end(completion)
                 tokens += len(ids)
                 if s.sample.advantage != 0 or self.beta != 0:
-                    rows.append(TokenRow(prompt, ids, s.sample.advantage, completion.logprobs))
+                    own.append(TokenRow(prompt, ids, s.sample.advantage, completion.logprobs))
+            rows += self._signalled(model, plan, own)
         step_rows = len(self.groups) * self.job.group_size
         per_row = self.loss_type in ROW_NORMED
         self.norm = float(step_rows * self.max_completion_length if self.loss_type == "dr_grpo" else max(tokens, 1))
@@ -215,7 +198,7 @@ class _Trainer(AtomicCheckpoints, TrlTrainer):
         gap = live = 0.0
         for packs in micro_batches(rows, self.config.micro_tokens, shared=self.shared):
             batch = self._tensors(packs, tokens)
-            loss = self._compute_loss(model, batch) * (batch["advantages"].numel() / step_rows if per_row else 1.0)
+            loss = self._compute_loss(model, batch) * (len(batch["advantages"]) / step_rows if per_row else 1.0)
             self.accelerator.backward(loss)
             total += loss.detach()
             mask, known = batch["completion_mask"], batch["sampling_per_token_logps"]
@@ -231,19 +214,40 @@ class _Trainer(AtomicCheckpoints, TrlTrainer):
         self.parts["rows_trained"] = len(rows)
         return total
 
+    def _signalled(self, model: Any, plan: PlanRow, rows: list[TokenRow]) -> list[TokenRow]:
+        """The rows of one group with the token signal, where it is on and there are routes to read it from."""
+        contrast = self.job.contrast(plan) if self.config.token_signal and rows and not plan.routed else None
+        if contrast is None:
+            return rows
+        tokenizer = self.loaded.tokenizer
+        tokens, pad = self.config.micro_tokens, pad_id_of(tokenizer)
+        return signalled(model, rows, contrast, tokenizer, pad, micro_tokens=tokens, shared=self.shared)
+
     def _bridge_backward(self, model: Any) -> torch.Tensor:
-        total = torch.zeros((), device=self.args.device)
-        beta, tokenizer = self.config.bridge.beta, self.loaded.tokenizer
-        rows: list[TokenRow] = []
+        beta, rows = self.config.bridge.beta, []
         if beta:
-            rows = bridge_rows(tokenizer, [(plan, scored) for plan, _, scored in self.groups], self.job.bare_messages)
+            groups = [(plan, scored) for plan, _, scored in self.groups]
+            rows = bridge_rows(self.loaded.tokenizer, groups, self.job.bare_messages)
+        return self._beside(model, rows, beta, "bridge")
+
+    def _members_backward(self, model: Any) -> torch.Tensor:
+        beta, rows = self.config.routes_in_group, []
+        for plan, _, scored in self.groups if beta else ():
+            if not plan.routed:
+                members = self.job.members(plan, scored)
+                rows += member_rows(self.loaded.tokenizer, self.job.bare_messages, plan, members)
+        return self._beside(model, rows, beta, "members")
+
+    def _beside(self, model: Any, rows: Sequence[TokenRow], beta: float, name: str) -> torch.Tensor:
+        """Backward pass of a term on rows that were not sampled from their prompt; `name` is that of its metrics."""
+        total = torch.zeros((), device=self.args.device)
         for packs in micro_batches(rows, self.config.micro_tokens, shared=self.shared):
-            ratio = self.config.bridge.max_ratio
-            loss = bridge_loss(model, packs, pad_id_of(tokenizer), self.norm, beta, shared=self.shared, max_ratio=ratio)
+            ratio, pad = self.config.bridge.max_ratio, pad_id_of(self.loaded.tokenizer)
+            loss = bridge_loss(model, packs, pad, self.norm, beta, shared=self.shared, max_ratio=ratio)
             self.accelerator.backward(loss)
             total += loss.detach()
-        self.parts["loss_bridge"] = float(total)
-        self.parts["rows_bridge"] = len(rows)
+        self.parts[f"loss_{name}"] = float(total)
+        self.parts[f"rows_{name}"] = len(rows)
         return total
 
     def _tensors(self, packs: Sequence[Pack], tokens: int) -> dict[str, torch.Tensor]:
@@ -257,6 +261,10 @@ class _Trainer(AtomicCheckpoints, TrlTrainer):
                 known[i, : len(row.logprobs)] = torch.tensor(row.logprobs, device=device)
         out = {field.name: getattr(batch, field.name) for field in dataclasses.fields(batch)}
         out["advantages"] = torch.tensor([row.weight for row in chunk], device=device)
+        if any(row.factors for row in chunk):
+            out["advantages"] = out["advantages"][:, None].repeat(1, batch.completion_ids.size(1))
+            for i, row in enumerate(chunk):
+                out["advantages"][i, : len(row.factors)] *= torch.tensor(row.factors, device=device)
         out["num_items_in_batch"] = torch.tensor(float(tokens), device=device)
         out["sampling_per_token_logps"] = known
         self._packs = packs

@@ -149,11 +149,13 @@ def build_plan(
     seed: int,
     kappa: float = 3.0,
     weights: Mapping[str, float] | None = None,
+    with_members: bool = False,
 ) -> Iterator[PlanRow]:
     """All groups of a run, `groups_per_step` rows a step, ordered by (step, slot); the same seed gives the same plan.
 
     sets: problem id -> its route sets, used in turn; a problem without sets is always bare. weights: problem id ->
-    sampling weight (None: shuffled epochs). Every rollout of a group shares its row.
+    sampling weight (None: shuffled epochs). with_members: bare rows carry a set's routes while lambda > 0
+    (method/members.py). Every rollout of a group shares its row.
     Raises ConfigError (schedule, fades) and DataError (no problems, weights) at the call. Source: method.md section 9.
     """
     unknown = sorted(set(fades) - set(FADES))
@@ -192,10 +194,13 @@ def build_plan(
                     mode="+".join(sorted(fades)),
                     messages=bare_messages(problem.question, style),
                 )
-                if draw >= p:
+                if draw >= p and not (with_members and pool and lam > 0):
                     yield common
                     continue
                 route_set = pool[used.get(problem.id, 0) % len(pool)]
+                if draw >= p:
+                    yield common.model_copy(update={"members": route_set.shown})
+                    continue
                 used[problem.id] = used.get(problem.id, 0) + 1
                 retained = draw >= routed_share(lam, p_max=p_max, fade_share="a" in fades)
                 yield _routed_row(common, problem, route_set, fades, retained, style, order, rng)

@@ -16,13 +16,14 @@ from typing import Any
 
 from realm_cli.artifacts import Appender, Stage, iter_rows, read_rows, write_rows
 from realm_cli.errors import DataError
-from realm_cli.method import answers, bridge, eaai
+from realm_cli.method import answers, bridge, eaai, members
 from realm_cli.method.parsing import parse_completion
 from realm_cli.method.rewards import RewardOptions, RewardWeights, score_group
 from realm_cli.method.steering import Steering
-from realm_cli.prompts import bare_messages
+from realm_cli.prompts import bare_messages, hinted_messages
 from realm_cli.protocols import (
     Completion,
+    Contrast,
     Generator,
     GenRequest,
     Progress,
@@ -39,7 +40,7 @@ from realm_cli.stages.summary import Summary, Table, percent
 
 
 def make_plan(recipe: Recipe, problems: Sequence[Problem], sets: Sequence[RouteSet]) -> list[PlanRow]:
-    """All groups of all steps, before anything is trained (method.md section 9)."""
+    """All groups of all steps, before anything is trained (method.md section 9); the last `refill` slots are spares."""
     config = recipe.train_rl
     by_problem: dict[str, list[RouteSet]] = defaultdict(list)
     for route_set in sets:
@@ -53,7 +54,7 @@ def make_plan(recipe: Recipe, problems: Sequence[Problem], sets: Sequence[RouteS
             problems,
             by_problem,
             steps=config.steps,
-            groups_per_step=config.groups_per_step,
+            groups_per_step=config.groups_per_step + config.refill,
             eaai_steps=config.fade_steps,
             schedule=config.schedule,
             p_max=config.p_max,
@@ -64,6 +65,7 @@ def make_plan(recipe: Recipe, problems: Sequence[Problem], sets: Sequence[RouteS
             seed=recipe.seed,
             kappa=config.kappa,
             weights=weights,
+            with_members=config.routes_in_group > 0 or config.token_signal > 0,
         )
     )
 
@@ -149,6 +151,21 @@ def make_scorer(
     return score
 
 
+def make_contrast(recipe: Recipe, problems: Mapping[str, Problem]) -> Callable[[PlanRow], Contrast | None]:
+    """What the token signal is read from: the bare prompt beside a right route, and beside each of two wrong ones."""
+    beta = recipe.train_rl.token_signal
+
+    def contrast(row: PlanRow) -> Contrast | None:
+        found = members.contrast_routes(row.members)
+        if found is None:
+            return None
+        question, style = problems[row.problem_id].question, recipe.prompt.style
+        right, *wrong = (hinted_messages(question, route, style) for route in (found[0], *found[1]))
+        return Contrast(right, wrong, lambda a, r, w: members.token_factors(a, r, w, beta))
+
+    return contrast
+
+
 def make_evaluator(recipe: Recipe, dev: Sequence[Problem]) -> Callable[[Generator, int], dict[str, float]]:
     """Greedy bare accuracy on a fixed dev set; key `dev_bare`, and one per problem group."""
     config = recipe.train_rl
@@ -232,8 +249,13 @@ def run_train_rl(
             advance(row["step"] - seen, _note(row))
             seen = row["step"]
 
+        spares: dict[int, list[PlanRow]] = defaultdict(list)
+        for row in plan:
+            if row.slot >= config.groups_per_step:
+                spares[row.step].append(row)
         job = RlJob(
-            plan=plan,
+            plan=[row for row in plan if row.slot < config.groups_per_step],
+            spares=spares,
             steps=config.steps,
             groups_per_step=config.groups_per_step,
             group_size=config.group_size,
@@ -246,6 +268,8 @@ def run_train_rl(
             out_dir=stage.path("adapter"),
             resume=resume,
             revise=steering.revise,
+            members=lambda row, scored: members.members(row.members, [s.sample.r_ans for s in scored], row.lam),
+            contrast=make_contrast(recipe, problems),
         )
         result = trainer.train(job)
     return _summary(stage, plan, result)
