@@ -91,12 +91,19 @@ class FakeSftTrainer:
     steps: int = 2
     samples: list[SFTSample] = field(default_factory=list)
     resumed: bool = False
+    in_order: bool = False
 
     def train(
-        self, samples: Sequence[SFTSample], *, out_dir: Path, on_metrics: MetricSink, resume: bool = False
+        self,
+        samples: Sequence[SFTSample],
+        *,
+        out_dir: Path,
+        on_metrics: MetricSink,
+        resume: bool = False,
+        in_order: bool = False,
     ) -> TrainResult:
         """One metrics row a step (1-based), then the adapter."""
-        self.samples, self.resumed = list(samples), resume
+        self.samples, self.resumed, self.in_order = list(samples), resume, in_order
         for step in range(1, self.steps + 1):
             on_metrics({"step": step, "loss": 1.0 / step})
         write_adapter(out_dir)

@@ -66,6 +66,11 @@ def after_rft(start: Command = BEFORE, **values: Any) -> Command:
     return rl(start=start, **{"train_rl__lr": 2e-4, "train_rl__p_max": 0.3, **values})
 
 
+def no_fade(**values: Any) -> Command:
+    """The bridge alone, with routes to the end: where it has most to do."""
+    return rl(train_rl__schedule="none", **values)
+
+
 def sft(teacher: str, *more: str, **values: Any) -> Command:
     """Fine-tuning of the cold start on written solutions, without the domain's own checks."""
     given = {"distill__problems": "train", "distill__rule_check": "false", "distill__keep_per_problem": 4, **values}
@@ -214,6 +219,41 @@ ARMS: dict[str, Arm] = {
     "r1_no_tamper": Arm(
         "R1, nothing hidden or tampered", other_sets(verify__tamper_final=0, verify__hide_answers=0), RL_OUT
     ),
+    "no_fade_negatives": Arm(
+        "bridge only, routes to the end, wrong solutions at .3", (no_fade(train_rl__bridge__negatives=0.3),), RL_OUT
+    ),
+    "no_fade_ratio": Arm(
+        "bridge only, routes to the end, ratio cut at 1", (no_fade(train_rl__bridge__max_ratio=1.0),), RL_OUT
+    ),
+    "no_fade_quota": Arm(
+        "bridge only, routes to the end, 2 groups a problem", (no_fade(train_rl__bridge__quota=2),), RL_OUT
+    ),
+    "grpo_members": Arm(
+        "vanilla GRPO with external routes in the group",
+        (rl(train_rl__p_max=0.0, train_rl__schedule="none", train_rl__routes_in_group=8.0, **PLAIN),),
+        RL_OUT,
+    ),
+    "grpo_signal": Arm(
+        "vanilla GRPO with the token signal",
+        (rl(train_rl__p_max=0.0, train_rl__schedule="none", train_rl__token_signal=0.5, **PLAIN),),
+        RL_OUT,
+    ),
+    "grpo_refill": Arm(
+        "vanilla GRPO, dead groups refilled",
+        (rl(train_rl__schedule="zero", train_rl__refill=16, **PLAIN),),
+        RL_OUT,
+    ),
+    "r1_round2": Arm(
+        "R1, a second round: fine-tuned from the cold start on what R1 finds, then RL",
+        (
+            (*sample("--routed", *SETS), "--adapter", "{before}/train_rl/adapter"),
+            sft(MINE, *POSITIVES),
+            after_rft(start=MADE),
+        ),
+        RL_OUT,
+        after="realm_r1",
+    ),
+    "rule_qa": Arm("guided SFT with rule questions", base="base_rule_qa"),
     "unguided": Arm(
         "unguided SFT: solvers' right texts on the same problems",
         (
@@ -236,5 +276,9 @@ ARMS: dict[str, Arm] = {
         base="base_solve_first",
     ),
 }
-BASES = {"base": {}, "base_solve_first": {"prompt__order": "solve_first"}}
+BASES = {
+    "base": {},
+    "base_solve_first": {"prompt__order": "solve_first"},
+    "base_rule_qa": {"distill__mix": "{guided: 0.7, mrpv: 0.08, replay: 0.22, rule_qa: 0.05}"},
+}
 SMOKE = ("cold", "realm_r1", "grpo")

@@ -102,10 +102,17 @@ def folder(a: argparse.Namespace, regime: str, seed: str, name: str) -> Path:
 
 
 def waves(todo: Sequence[Job]) -> list[list[Job]]:
-    """Bases, arms that others go on from, all other arms: each wave needs what the waves before it made."""
+    """Bases, then arms that others go on from, then the others: each wave needs what the waves before it made."""
     bases = {(regime, seed, ARMS[arm].base) for regime, seed, arm in todo}
-    first = {(regime, seed, ARMS[arm].after) for regime, seed, arm in todo if ARMS[arm].after}
-    return [sorted(bases), sorted(first), [job for job in todo if job not in first]]
+    every = dict.fromkeys([*((r, s, name) for r, s, arm in todo for name in before(arm)), *todo])
+    depth = max((len(before(arm)) for _, _, arm in every), default=0)
+    return [sorted(bases), *([job for job in every if len(before(job[2])) == at] for at in range(depth + 1))]
+
+
+def before(arm: str) -> list[str]:
+    """The arms that `arm` goes on from, the first one first."""
+    after = ARMS[arm].after
+    return [*before(after), after] if after else []
 
 
 def launch(a: argparse.Namespace, regime: str, seed: str, name: str) -> tuple[tuple[str, str, str], int]:
@@ -242,8 +249,8 @@ def collect(
     spent: dict[int, int] = {}
     for sample in read(place / "train_rl" / "samples.jsonl"):
         spent[sample["step"]] = spent.get(sample["step"], 0) + sample["n_tokens"]
-    before = [folder(a, regime, seed, ARMS[name].after)] if ARMS[name].after else []
-    sampled = [row for at in (*before, place, place / "two") for row in read(at / "rollout" / "routes.jsonl")]
+    places = [*(folder(a, regime, seed, arm) for arm in before(name)), place, place / "two"]
+    sampled = [row for at in places for row in read(at / "rollout" / "routes.jsonl")]
     rollout = [r["n_tokens"] for r in sampled if r["source"].startswith("hf:")]
     metrics = read(place / "train_rl" / "metrics.jsonl")
     curve = [

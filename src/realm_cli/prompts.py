@@ -57,6 +57,16 @@ def ruled_messages(question: str, rules: str, style: Style = "full") -> list[Mes
     return [*before, {"role": last["role"], "content": f"Rules:\n{rules.strip()}\n\n{last['content']}"}]
 
 
+def rule_question_messages(question: str, steps: Sequence[str], style: Style = "full") -> list[Message]:
+    """Which rule applies next? The answer is the next step, with the content of the rule it uses."""
+    so_far = numbered(steps)
+    if style == "terse":
+        return [{"role": "user", "content": f"{question}\n{so_far}\n[Next]" if steps else f"{question}\n[Next]"}]
+    text = f"Problem:\n{question}\n" + (f"Steps so far:\n{so_far}\n" if steps else "")
+    text += "Which rule applies next? Write the one step that states and uses it."
+    return [{"role": "system", "content": SYSTEM}, {"role": "user", "content": text}]
+
+
 def hinted_messages(question: str, route: ShownRoute, style: Style = "full") -> list[Message]:
     """The bare prompt beside one route, without a check: only to score given tokens (method/members.py)."""
     shown = render_route(NAMES[0], route)

@@ -99,9 +99,15 @@ class SftTrainer(Protocol):
     """Fine-tunes an adapter on completions. `config` is the recipe's DistillConfig.sft block."""
 
     def train(
-        self, samples: Sequence[SFTSample], *, out_dir: Path, on_metrics: MetricSink, resume: bool = False
+        self,
+        samples: Sequence[SFTSample],
+        *,
+        out_dir: Path,
+        on_metrics: MetricSink,
+        resume: bool = False,
+        in_order: bool = False,
     ) -> TrainResult:
-        """Train and save `out_dir/adapter_model.safetensors`."""
+        """Train and save `out_dir/adapter_model.safetensors`. in_order: once over the samples, as they come."""
 
 
 @dataclass(frozen=True)

@@ -96,7 +96,8 @@ class DistillConfig(Block):
     keep_per_problem: int = Field(2, ge=1)
     retry_with_label: bool = True
     balance: bool = True
-    mix: dict[str, float] = {"guided": 0.7, "mrpv": 0.2, "lemma": 0.1}  # and "replay"
+    mix: dict[str, float] = {"guided": 0.7, "mrpv": 0.2, "lemma": 0.1}  # and "rule_qa", "replay"
+    rules_in_prompt: float = Field(0.0, ge=0, le=1)  # of guided prompts at first, none in the second half (rule fade)
     replay: Path | Literal["student"] | None = None  # fine-tuning rows mixed in; student: those its folder ships
     sft: SftConfig = SftConfig()
 

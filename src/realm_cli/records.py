@@ -180,7 +180,7 @@ class SFTSample(Row):
     """A fine-tuning example. `completion` continues `messages`; the loss covers completion[loss_start:] only."""
 
     problem_id: str
-    kind: Literal["guided", "positive", "mrpv", "lemma", "replay"]
+    kind: Literal["guided", "positive", "mrpv", "lemma", "rule_qa", "replay"]
     messages: list[Message]
     completion: str
     loss_start: int = 0  # characters of the completion that are context only (a wrong prefix)

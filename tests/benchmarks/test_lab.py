@@ -53,10 +53,12 @@ def test_every_arm_is_a_series_of_real_commands(name: str) -> None:
 
 def test_arms_that_others_go_on_from_come_first() -> None:
     todo = [("hard", "0", name) for name in ("cold", "r1_none", "rft_both", "solve_first")]
-    bases, first, rest = run.waves(todo)
+    bases, *rest = run.waves(todo)
     assert bases == [("hard", "0", "base"), ("hard", "0", "base_solve_first")]
-    assert first == [("hard", "0", "rft_both")]
-    assert rest == [("hard", "0", name) for name in ("cold", "r1_none", "solve_first")]
+    assert [[job[2] for job in wave] for wave in rest] == [["rft_both", "cold", "solve_first"], ["r1_none"]]
+    _, *rest = run.waves([("hard", "0", "r1_round2")])
+    assert [[job[2] for job in wave] for wave in rest] == [["rft_both"], ["realm_r1"], ["r1_round2"]]
+    assert run.waves([]) == [[], []]
 
 
 def test_bases_are_real_commands_too(tmp_path: Path) -> None:

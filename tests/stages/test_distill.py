@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from fakes import FakeNll, ScriptedGenerator, no_progress
+from fakes import FakeNll, FakeSftTrainer, ScriptedGenerator, no_progress
 from realm_cli.artifacts import write_rows
 from realm_cli.errors import DataError
 from realm_cli.prompts import bare_messages, solution_text
@@ -156,7 +156,7 @@ def test_the_mix_masks_wrong_prefixes_and_never_trains_on_a_wrong_step(tmp_path:
 def test_external_positives_join_in_the_bare_format(tmp_path: Path) -> None:
     problems = [apples(0), apples(1), apples(2, "test")]
     rows = [
-        route(0, "ext", 0, right(0), gold(0)),
+        route(0, "ext", 0, right(0), gold(0)),  # word for word the teacher's
         route(1, "ext", 0, right(1), gold(1)),
         route(1, "ext", 1, *slip(1, 1)),
         route(1, "ext", 2, right(1), gold(1), truncated=True),
@@ -167,14 +167,51 @@ def test_external_positives_join_in_the_bare_format(tmp_path: Path) -> None:
     write_rows(path, rows)
     extras = Extras(positives=path, problems={p.id: p for p in problems})
     summary = distill(tmp_path, problems, ScriptedGenerator({"*": [good(0)]}), extras=extras)
-    assert summary.data["samples"] == {"guided": 1, "positive": 2}
+    assert summary.data["samples"] == {"guided": 1, "positive": 1}
     found = {s.id: s for s in sft(tmp_path)}
-    assert set(found) == {"guided/p0/cot/0", "positive/p0/ext/0", "positive/p1/ext/0"}
+    assert set(found) == {"guided/p0/cot/0", "positive/p1/ext/0"}
     assert found["positive/p1/ext/0"].messages == bare_messages(problems[1].question)
     assert found["positive/p1/ext/0"].completion == solution_text(right(1), gold(1))
     write_rows(path, rows[2:])
     with pytest.raises(DataError, match="no correct route on a training problem; leave --positives out"):
         distill(tmp_path / "b", problems, ScriptedGenerator({"*": [good(0)]}), extras=extras)
+
+
+def test_positives_are_cut_to_different_texts(tmp_path: Path) -> None:
+    problems = [apples(0), apples(1)]
+    other = [f"So {step}" for step in right(1)]
+    rows = [
+        route(1, "ext", i, steps, gold(1)) for i, steps in enumerate([right(1), right(1), other, [*other, "Done."]])
+    ]
+    write_rows(tmp_path / "routes.jsonl", [route(0, "ext", 0, right(0), gold(0)), *rows])
+    extras = Extras(positives=tmp_path / "routes.jsonl", problems={p.id: p for p in problems})
+    distill(tmp_path, problems, ScriptedGenerator({"p0": [good(0)], "p1": ["?"]}), extras=extras, keep_per_problem=2)
+    assert {s.id for s in sft(tmp_path)} == {"guided/p0/cot/0", "positive/p1/ext/0", "positive/p1/ext/2"}
+
+
+def test_rules_fade_from_the_prompts_in_order(tmp_path: Path) -> None:
+    trainer = FakeSftTrainer()
+    problems = [apples(i) for i in range(20)]
+    teacher = ScriptedGenerator({f"p{i}": [good(i)] for i in range(20)})
+    given: dict[str, Any] = {"rules_in_prompt": 1.0, "sft": {"epochs": 2}, "n": 1}
+    distill(tmp_path, problems, teacher, trainer=trainer, **given)
+    shown = [RULES.splitlines()[0] in text_of(s.messages) for s in trainer.samples]
+    assert trainer.in_order and len(shown) == 40
+    assert shown[0] and 0 < sum(shown[:20]) < 20 and not any(shown[20:])
+    plain = FakeSftTrainer()
+    distill(tmp_path / "b", problems, teacher, trainer=plain, n=1)
+    assert not plain.in_order and len(plain.samples) == 20
+    with pytest.raises(DataError, match=r"distill.rules_in_prompt: there are no rules to show; give --rules FILE"):
+        distill(tmp_path / "c", problems, teacher, trainer=plain, guide={"rules": ""}, **given)
+
+
+def test_rule_questions_join_where_the_mix_has_them(tmp_path: Path) -> None:
+    teacher = ScriptedGenerator({f"p{i}": [good(i)] for i in range(8)})
+    mix = {"guided": 0.8, "rule_qa": 0.2}
+    summary = distill(tmp_path, [apples(i) for i in range(8)], teacher, n=1, mix=mix)
+    assert summary.data["samples"] == {"guided": 8, "rule_qa": 2}
+    asked = [s for s in sft(tmp_path) if s.kind == "rule_qa"]
+    assert all(s.completion in right(int(s.problem_id[1:])) for s in asked)
 
 
 def test_a_failed_problem_is_asked_once_more_with_the_label(tmp_path: Path) -> None:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from fakes import ScriptedGenerator, no_progress
+from fakes import FakeNll, ScriptedGenerator, no_progress
 from realm_cli.artifacts import write_rows
 from realm_cli.errors import DataError
 from realm_cli.prompts import check_text
-from realm_cli.protocols import Completion, Generator, GenRequest
-from realm_cli.records import Mode, Prediction, Problem, Route, ShownRoute
+from realm_cli.protocols import Completion, Generator, GenRequest, NllScorer
+from realm_cli.records import Message, Mode, Prediction, Problem, Route, ShownRoute
 from realm_cli.stages.evaluate import load_routes, predict, run_eval, shown_for_test
 from realm_cli.stages.summary import Summary
 from stages.helpers import apples, bare_right, bare_slip, gold, load, pool, right, route, slip, stage_in, text_of
@@ -46,6 +46,7 @@ def evaluate(
     compare: bool = True,
     resume: bool = False,
     rules: str = "",
+    scorer: Callable[[Generator], NllScorer] | None = None,
     **config: Any,
 ) -> Summary:
     path = None
@@ -55,7 +56,8 @@ def evaluate(
     blocks = {"bootstrap": 200, "k": 4, **config}
     stage = stage_in(folder, "eval", resume=resume, eval=blocks, train_rl={"reward": {"min_think_words": 6}})
     factories = {label: (lambda generator=generator: generator) for label, generator in models.items()}
-    return run_eval(stage, problems, factories, path, modes=modes, compare=compare, progress=no_progress, rules=rules)
+    options: dict[str, Any] = {"modes": modes, "compare": compare, "rules": rules, "scorer": scorer}
+    return run_eval(stage, problems, factories, path, progress=no_progress, **options)
 
 
 def predictions(folder: Path) -> dict[str, Prediction]:
@@ -205,6 +207,31 @@ def test_routed_report_has_the_lines_to_beat(tmp_path: Path) -> None:
     table = next(t for t in summary.tables if "routed" in t.title)
     assert ["verdicts %", "", "50.0"] in table.rows
     assert summary.tables[-1].rows == [[group, "100.0", "100.0"] for group in ("all", "x", "y")]
+
+
+def test_hint_reliance_is_the_gain_from_the_routes_per_token(tmp_path: Path) -> None:
+    """A scorer that finds a token 1.5 nats likelier where routes are shown; p3 is wrong and not scored."""
+    asked: list[tuple[str, str]] = []
+
+    def value(messages: Sequence[Message], text: str) -> float:
+        asked.append((text_of(messages), text))
+        return 0.5 if "[Route A]" in text_of(messages) else 2.0
+
+    summary = evaluate(
+        tmp_path, {"m": model([0, 1, 2])}, modes=["bare", "routed"], scorer=lambda generator: FakeNll(value)
+    )
+    assert summary.data["reliance"] == {"m": {"nats": 1.5, "n": 3}}
+    table = next(t for t in summary.tables if "routed" in t.title)
+    assert ["reliance, nats", "", "1.50"] in table.rows
+    (routed, with_check), (bare, alone) = asked[:2]
+    assert "[Route A]" in routed and "[Route" not in bare
+    assert with_check == f"{check_text([True] * 4, [None] * 4)}\n{bare_right(0)}" and alone == bare_right(0)
+
+
+def test_reliance_of_a_model_without_a_right_routed_answer_is_unknown(tmp_path: Path) -> None:
+    summary = evaluate(tmp_path, {"m": model([])}, modes=["routed"], scorer=lambda generator: FakeNll())
+    assert summary.data["reliance"] == {"m": {"nats": None, "n": 0}}
+    assert ["reliance, nats", "", "-"] in summary.tables[0].rows
 
 
 def test_problems_without_enough_routes_are_evaluated_bare_only(tmp_path: Path) -> None:

@@ -31,6 +31,9 @@ def evaluate(
     compare: Annotated[bool, typer.Option("--compare", help="Paired differences between all models.")] = False,
     routes: Annotated[Optional[Path], typer.Option(help="Routes for routed modes. Default: the run's.")] = None,  # noqa: UP045
     rules: Annotated[Path | None, typer.Option(help="Rules for mode ruled. Default: the run's rules.md.")] = None,
+    reliance: Annotated[
+        bool, typer.Option("--reliance", help="How much right routed solutions lean on the routes (local models).")
+    ] = False,
     n: Annotated[Optional[int], typer.Option("--n", min=1, help="Samples per problem; 1 = greedy.")] = None,  # noqa: UP045
     split: Annotated[Optional[str], typer.Option(help="dev or test.")] = None,  # noqa: UP045
     limit: Annotated[Optional[int], typer.Option(min=1, help="Use at most this many problems.")] = None,  # noqa: UP045
@@ -52,7 +55,7 @@ def evaluate(
     from realm_cli.checking import checking
     from realm_cli.cli.console import progress, say, show
     from realm_cli.cli.context import existing, keep_recipe, load_context, problems_path, read_text
-    from realm_cli.cli.models import eval_models
+    from realm_cli.cli.models import as_scorer, eval_models
     from realm_cli.stages.evaluate import run_eval
     from realm_cli.stages.problems import load_problems, pick
 
@@ -92,6 +95,7 @@ def evaluate(
             progress=progress,
             training=[p for p in rows if p.split == "train"],
             rules=rules_text,
+            scorer=as_scorer if reliance and routed else None,
         )
     stage.finish()
     keep_recipe(context, None)

@@ -49,6 +49,16 @@ def _own_adapters(run: Path) -> list[str]:
     return [f"{label}={path}" for label, path in places.items() if (path / "adapter_config.json").exists()]
 
 
+def as_scorer(model: Generator) -> NllScorer:
+    """A local model as a scorer of given text; ConfigError for any other kind."""
+    from realm_cli.engines.sampler import LocalGenerator
+    from realm_cli.errors import ConfigError
+
+    if not isinstance(model, LocalGenerator):
+        raise ConfigError(f"--reliance: {model.name} gives no probabilities of a text; leave it out, or --reliance")
+    return model
+
+
 def probe_models(recipe: Recipe, belief: str | None, mc: str | None) -> tuple[NllScorer | None, Generator | None]:
     """The local models of --belief and --mc, loaded once where they are the same. ConfigError for any other kind."""
     from realm_cli.engines.build import build_generator

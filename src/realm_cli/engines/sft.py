@@ -105,12 +105,19 @@ class LoraSftTrainer:
         self.loaded, self.config, self.seed = loaded, config, seed
 
     def train(
-        self, samples: Sequence[SFTSample], *, out_dir: Path, on_metrics: MetricSink, resume: bool = False
+        self,
+        samples: Sequence[SFTSample],
+        *,
+        out_dir: Path,
+        on_metrics: MetricSink,
+        resume: bool = False,
+        in_order: bool = False,
     ) -> TrainResult:
         """Train and write `out_dir/adapter_model.safetensors`, adapter_config.json and the tokenizer.
 
         `on_metrics` first gets step 0 with row counts and dropped ids, then loss (nats a token), lr and gradient norm
-        every few steps. Ctrl-C keeps adapter and checkpoint (`resume=True` continues from it) and is raised again.
+        every few steps. in_order: once over the samples, as they come. Ctrl-C keeps adapter and checkpoint
+        (`resume=True` continues from it) and is raised again.
         """
         tokenizer = self.loaded.tokenizer
         rows, dropped = encode_samples(
@@ -119,10 +126,10 @@ class LoraSftTrainer:
         if dropped:
             log.warning("%d rows are longer than max_length and are left out: %s", len(dropped), ", ".join(dropped))
         checkpoints = out_dir.parent / "checkpoints"
-        steps = self._steps(len(rows))
+        steps = self._steps(len(rows), 1 if in_order else self.config.epochs)
         sink = LogSink(on_metrics)
         with quiet():
-            trainer = self._trainer(rows, steps, checkpoints, sink)
+            trainer = self._trainer(rows, steps, checkpoints, sink, in_order)
             on_metrics(
                 {"step": 0, "total_steps": steps, "rows": len(rows), "dropped": len(dropped), "dropped_ids": dropped}
             )
@@ -137,12 +144,14 @@ class LoraSftTrainer:
         last = {key: float(value) for key, value in sink.last.items() if isinstance(value, int | float)}
         return TrainResult(out_dir, trainer.state.global_step, {**last, "dropped": float(len(dropped))})
 
-    def _steps(self, rows: int) -> int:
+    def _steps(self, rows: int, epochs: float) -> int:
         if self.config.max_steps is not None:
             return self.config.max_steps
-        return max(1, math.ceil(math.ceil(rows / self.config.batch_size) * self.config.epochs))
+        return max(1, math.ceil(math.ceil(rows / self.config.batch_size) * epochs))
 
-    def _trainer(self, rows: Sequence[Encoded], steps: int, checkpoints: Path, sink: LogSink) -> _Trainer:
+    def _trainer(
+        self, rows: Sequence[Encoded], steps: int, checkpoints: Path, sink: LogSink, in_order: bool
+    ) -> _Trainer:
         config = self.config
         micro = micro_batch_size(config.batch_size, config.micro_batch)
         args = TrlConfig(
@@ -156,7 +165,7 @@ class LoraSftTrainer:
             weight_decay=0.0,
             optim=optimizer_name(self.loaded),
             gradient_checkpointing=config.grad_checkpointing,
-            train_sampling_strategy="group_by_length",
+            train_sampling_strategy="sequential" if in_order else "group_by_length",
             length_column_name="length",
             remove_unused_columns=False,
             max_length=None,

@@ -43,7 +43,7 @@ LEAK_PATTERNS: Mapping[str, re.Pattern[str]] = {
 }
 
 DEFAULT_MIX: Mapping[str, float] = {"guided": 0.7, "mrpv": 0.2, "lemma": 0.1}
-MIX_KINDS = (*DEFAULT_MIX, "replay")
+MIX_KINDS = (*DEFAULT_MIX, "rule_qa", "replay")
 
 
 def leak_flags(text: str) -> list[str]:
@@ -278,13 +278,15 @@ def sample_mix(
     mrpv: Sequence[SFTSample],
     lemma: Sequence[SFTSample],
     replay: Sequence[SFTSample] = (),
+    rule_qa: Sequence[SFTSample] = (),
     *,
     weights: Mapping[str, float] = DEFAULT_MIX,
     rng: random.Random,
 ) -> list[SFTSample]:
     """Join the kinds to target shares, shuffled; positives count with guided, and none of these is dropped.
 
-    `replay`: rows of another origin that keep an older skill, such as reading routes, alive.
+    `replay`: rows of another origin that keep an older skill, such as reading routes, alive. `rule_qa`: questions on
+    rules (method/rule_exposure.py).
 
     The other kinds are down-sampled, or repeated at most once (a sample stands at most twice; the copy's id ends in
     `#2`), so a small pool stays below its share: see `mix_counts`. Without guided or positive samples all others with
@@ -299,7 +301,7 @@ def sample_mix(
     base, base_weight = len(out), weights.get("guided", 0)
     if base and base_weight <= 0:
         raise ConfigError("distill.mix: guided needs a weight > 0, it is never dropped; or give no guided samples")
-    for kind, pool in (("mrpv", mrpv), ("lemma", lemma), ("replay", replay)):
+    for kind, pool in (("mrpv", mrpv), ("lemma", lemma), ("replay", replay), ("rule_qa", rule_qa)):
         weight = weights.get(kind, 0.0)
         wanted = round(base * weight / base_weight) if base else len(pool) * (weight > 0)
         out += _draw(pool, wanted, rng)

@@ -18,8 +18,9 @@ from realm_cli.artifacts import Appender, Stage, iter_rows, read_rows, write_row
 from realm_cli.errors import DataError
 from realm_cli.method import guidance
 from realm_cli.method.answers import is_correct
+from realm_cli.method.rule_exposure import rule_fade, rule_question
 from realm_cli.method.steps import parse_route, step_facts
-from realm_cli.prompts import bare_messages, numbered, solution_text, teacher_messages
+from realm_cli.prompts import bare_messages, numbered, ruled_messages, solution_text, teacher_messages
 from realm_cli.protocols import Generator, GenRequest, NllScorer, Progress, SamplingParams, SftTrainer, TrainResult
 from realm_cli.recipe import DistillConfig
 from realm_cli.records import GuidedCoT, Problem, Route, RouteSet, ScoredRoute, SFTSample
@@ -95,11 +96,12 @@ def run_distill(
             f"{stage.path('guided.jsonl')}: all {len(cots)} CoTs were dropped (most: {reasons[0][0]}); "
             "read the file, then change the teacher or the distill filters"
         )
-    samples = make_samples(stage, kept, by_id, extras)
+    samples = _with_rules(stage, make_samples(stage, kept, by_id, extras), by_id | dict(extras.problems), guide.rules)
     write_rows(stage.path("sft.jsonl"), samples)
     result = None
     if trainer is not None:
-        total = int(stage.recipe.distill.sft.epochs * len(samples))
+        passes = 1 if stage.recipe.distill.rules_in_prompt > 0 else stage.recipe.distill.sft.epochs
+        total = int(passes * len(samples))
         with Appender(stage.path("metrics.jsonl")) as out, progress("fine-tuning", total) as advance:
             seen = 0
 
@@ -111,7 +113,13 @@ def run_distill(
                 advance(now - seen, f"loss {row['loss']:.3f}" if "loss" in row else "")
                 seen = now
 
-            result = trainer.train(samples, out_dir=stage.path("adapter"), on_metrics=on_metrics, resume=resume)
+            result = trainer.train(
+                samples,
+                out_dir=stage.path("adapter"),
+                on_metrics=on_metrics,
+                resume=resume,
+                in_order=stage.recipe.distill.rules_in_prompt > 0,
+            )
     return _summary(stage, cots, samples, result)
 
 
@@ -260,7 +268,29 @@ def make_samples(
                     lemma.append(found)
     rng = random.Random(f"{stage.recipe.seed}:mix")
     replay = [] if extras.replay is None else _replay(extras.replay)
-    return guidance.sample_mix(guided, positives, mrpv, lemma, replay, weights=stage.recipe.distill.mix, rng=rng)
+    mix, asked = stage.recipe.distill.mix, []
+    if mix.get("rule_qa"):
+        asked = [
+            rule_question(problems[c.problem_id], c, style, random.Random(f"{stage.recipe.seed}:{c.id}")) for c in kept
+        ]
+    return guidance.sample_mix(guided, positives, mrpv, lemma, replay, asked, weights=mix, rng=rng)
+
+
+def _with_rules(stage: Stage, samples: list[SFTSample], problems: Mapping[str, Problem], rules: str) -> list[SFTSample]:
+    """All passes in order, rules shown in some prompts of the first half, where `rules_in_prompt` is set."""
+    config, style = stage.recipe.distill, stage.recipe.prompt.style
+    if not config.rules_in_prompt:
+        return samples
+    if not rules:
+        raise DataError("distill.rules_in_prompt: there are no rules to show; give --rules FILE, or set it to 0")
+    rng = random.Random(f"{stage.recipe.seed}:rules")
+    return rule_fade(
+        samples,
+        passes=max(1, round(config.sft.epochs)),
+        share=config.rules_in_prompt,
+        ruled=lambda sample: ruled_messages(problems[sample.problem_id].question, rules, style),
+        rng=rng,
+    )
 
 
 def _replay(path: Path) -> list[SFTSample]:

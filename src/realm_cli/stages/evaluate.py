@@ -18,8 +18,9 @@ from realm_cli.method.answers import answer_key, flexible_answer, is_correct
 from realm_cli.method.contamination import contamination
 from realm_cli.method.parsing import Parsed, parse_completion
 from realm_cli.prompts import bare_messages, routed_messages, ruled_messages
-from realm_cli.protocols import Completion, Generator, GenRequest, Progress, SamplingParams
+from realm_cli.protocols import Completion, Generator, GenRequest, NllScorer, Progress, SamplingParams
 from realm_cli.records import Mode, Prediction, Problem, Route, ShownRoute
+from realm_cli.stages.reliance import hint_reliance
 from realm_cli.stages.report_tables import build_report, report_tables, rule_accuracy, weak_claims
 from realm_cli.stages.summary import Summary, percent
 
@@ -64,11 +65,12 @@ def run_eval(
     progress: Progress,
     training: Sequence[Problem] = (),
     rules: str = "",
+    scorer: Callable[[Generator], NllScorer] | None = None,
 ) -> Summary:
     """Predict with every model in every mode, continuing what an interrupted run left; then the report.
 
     rules: what `ruled` prompts show. training: problems that must not stand among the others; those that do are
-    reported, with accuracy without them.
+    reported, with accuracy without them. scorer: what scores a model's own solutions, for hint reliance.
     """
     config, recipe = stage.recipe.eval, stage.recipe
     modes = list(dict.fromkeys(modes))
@@ -112,6 +114,8 @@ def run_eval(
     report = build_report(rows, seed=recipe.seed, bootstrap=config.bootstrap, compare=compare)
     report["routes"] = _routes_report(problems, shown)
     report["rules"] = rule_accuracy(rows, {problem.id: problem.rule_ids or [] for problem in problems})
+    if scorer is not None:
+        report["reliance"] = _reliance(stage, rows, problems, models, shown, scorer)
     report["contamination"] = _contamination(problems, training, rows)
     write_json(stage.path("report.json"), report)
     return Summary(
@@ -121,6 +125,23 @@ def run_eval(
         notes=[*([TERMS] if shown else []), *weak_claims(report), *_contaminated(report["contamination"])],
         files=[str(stage.path("report.json")), str(path)],
     )
+
+
+def _reliance(
+    stage: Stage,
+    rows: Sequence[Prediction],
+    problems: Sequence[Problem],
+    models: Mapping[str, ModelFactory],
+    shown: Mapping[str, Sequence[ShownRoute]],
+    scorer: Callable[[Generator], NllScorer],
+) -> dict[str, dict[str, float | int | None]]:
+    """Model -> {"nats": per token, "n": solutions scored}."""
+    by_id, out = {problem.id: problem for problem in problems}, {}
+    for label, factory in models.items():
+        own = [row for row in rows if row.model == label]
+        nats, n = hint_reliance(scorer(factory()), own, by_id, shown, stage.recipe.prompt)
+        out[label] = {"nats": nats, "n": n}
+    return out
 
 
 def _done(path: Path) -> set[str]:
