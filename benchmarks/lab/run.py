@@ -233,6 +233,11 @@ def arm_commands(a: argparse.Namespace, regime: str, seed: str, name: str) -> li
     return out
 
 
+def rl_tokens(place: Path) -> int:
+    """Tokens that an arm's reinforcement learning sampled."""
+    return sum(row["n_tokens"] for row in read(place / "train_rl" / "samples.jsonl"))
+
+
 def collect(
     a: argparse.Namespace, regime: str, seed: str, name: str, place: Path, seconds: dict[str, float]
 ) -> dict[str, Any]:
@@ -249,7 +254,8 @@ def collect(
     spent: dict[int, int] = {}
     for sample in read(place / "train_rl" / "samples.jsonl"):
         spent[sample["step"]] = spent.get(sample["step"], 0) + sample["n_tokens"]
-    places = [*(folder(a, regime, seed, arm) for arm in before(name)), place, place / "two"]
+    earlier = [folder(a, regime, seed, arm) for arm in before(name)]
+    places = [*earlier, place, place / "two"]
     sampled = [row for at in places for row in read(at / "rollout" / "routes.jsonl")]
     rollout = [r["n_tokens"] for r in sampled if r["source"].startswith("hf:")]
     metrics = read(place / "train_rl" / "metrics.jsonl")
@@ -268,7 +274,7 @@ def collect(
         "any": "".join(str(int(bool(r["any_correct"]))) for r in rows if r["mode"] == "routed"),
         "verdicts": {r["mode"]: r["verdict_bal_acc"] for r in report["results"] if r["group"] == "all"},
         "format": {r["mode"]: r["format_ok"] for r in report["results"] if r["group"] == "all"},
-        "sampled_tokens": {"rollout": sum(rollout), "rl": sum(spent.values())},
+        "sampled_tokens": {"rollout": sum(rollout), "rl": sum(spent.values()) + sum(map(rl_tokens, earlier))},
         "curve": curve,
         "seconds": seconds,
     }

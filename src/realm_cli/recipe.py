@@ -6,8 +6,6 @@ to every stage folder as recipe.json.
 
 from __future__ import annotations
 
-import difflib
-import re
 from pathlib import Path
 from typing import Any, Literal
 
@@ -15,6 +13,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from realm_cli.errors import ConfigError
+from realm_cli.recipe_yaml import RecipeLoader, first_problem
 from realm_cli.records import Bucket, Mode
 
 Schedule = Literal["asymptotic", "linear", "cosine", "step", "abrupt", "adaptive", "none", "zero"]
@@ -113,6 +112,15 @@ class RolloutConfig(Block):
     top_p: float = Field(0.95, gt=0, le=1)
     max_tokens: int = Field(512, ge=1)
     limit: int | None = Field(None, ge=1)
+
+
+class RefineConfig(Block):
+    """A round of routed RFT after distillation: own right solutions, found with routes, learned for the bare prompt."""
+
+    n: int = Field(4, ge=1)  # samples per training problem, its route sets in turn
+    temperature: float = Field(1.0, ge=0)
+    keep_per_problem: int = Field(4, ge=1)
+    positives: bool = True  # right external routes join, in the bare format
 
 
 class VerifyConfig(Block):
@@ -253,26 +261,9 @@ class Recipe(Block):
     rollout: RolloutConfig = RolloutConfig()
     verify: VerifyConfig = VerifyConfig()
     distill: DistillConfig = DistillConfig()
+    refine: RefineConfig = RefineConfig()
     train_rl: TrainRlConfig = TrainRlConfig()
     eval: EvalConfig = EvalConfig()
-
-
-class _Loader(yaml.SafeLoader):
-    """SafeLoader that reads 1e-5 as a number (YAML 1.1 reads it as a string) and refuses doubled keys."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[Any] = set()
-        for key_node, _ in node.value:
-            key = self.construct_object(key_node, deep=True)
-            if key in seen:
-                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} given twice", key_node.start_mark)
-            seen.add(key)
-        return super().construct_mapping(node, deep)
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+0123456789.")
-)
 
 
 def load_recipe(path: Path | str | None, overrides: list[str] | None = None) -> Recipe:
@@ -281,7 +272,7 @@ def load_recipe(path: Path | str | None, overrides: list[str] | None = None) -> 
     data: Any = {}
     if path is not None:
         try:
-            data = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=_Loader) or {}
+            data = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=RecipeLoader) or {}
         except FileNotFoundError:
             raise ConfigError(f"{place}: no such recipe; see the recipes/ folder") from None
         except (OSError, UnicodeDecodeError) as error:
@@ -303,7 +294,7 @@ def parse_recipe(data: dict[str, Any], place: str) -> Recipe:
     try:
         return Recipe.model_validate(data)
     except ValidationError as error:
-        raise ConfigError(f"{place}: {_first_problem(error)}") from None
+        raise ConfigError(f"{place}: {first_problem(error, Recipe)}") from None
 
 
 def _apply(data: dict[str, Any], override: str) -> None:
@@ -311,7 +302,7 @@ def _apply(data: dict[str, Any], override: str) -> None:
     if not sep or not key.strip():
         raise ConfigError(f"--set {override}: expected KEY=VALUE, e.g. --set train_rl.steps=100")
     try:
-        value = yaml.load(text, Loader=_Loader)
+        value = yaml.load(text, Loader=RecipeLoader)
     except yaml.YAMLError:
         raise ConfigError(f"--set {override}: the value is not valid YAML; quote it") from None
     *parents, last = key.strip().split(".")
@@ -324,26 +315,3 @@ def _apply(data: dict[str, Any], override: str) -> None:
             raise ConfigError(f"--set {override}: {name} is not a block")
         node = child
     node[last] = value
-
-
-def _first_problem(error: ValidationError) -> str:
-    problems = error.errors()
-    first = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
-    where = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "extra_forbidden":
-        names = _names_at(first["loc"][:-1])
-        near = difflib.get_close_matches(str(first["loc"][-1]), names, n=1, cutoff=0.5)
-        hint = f"did you mean {near[0]}?" if near else f"known keys: {', '.join(names)}"
-        return f"{where}: unknown key; {hint}"
-    message = first["msg"].removeprefix("Value error, ")
-    given = first.get("input")
-    shown = "" if isinstance(given, dict | list | BaseModel) else f" (got {given!r})"
-    return f"{where}: {message[0].lower()}{message[1:]}{shown}"
-
-
-def _names_at(loc: tuple[int | str, ...]) -> list[str]:
-    model: Any = Recipe
-    for part in loc:
-        field = model.model_fields.get(part) if hasattr(model, "model_fields") else None
-        model = field.annotation if field is not None else None
-    return sorted(model.model_fields) if hasattr(model, "model_fields") else []

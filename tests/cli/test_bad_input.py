@@ -164,6 +164,8 @@ CASES = {
     "positives missing": Case([*DISTILL, "--positives", "no.jsonl"], ("no.jsonl: not found",)),
     "sets missing": Case([*PLAN, "--sets", "no.jsonl"], ("no.jsonl",)),
     "sets empty": Case([*PLAN, "--sets", "x.jsonl"], ("x.jsonl: no route set for any training problem",), file("x.jsonl")),
+    "refine before distill": Case(["refine", "--run", "n"], ("n/distill/adapter: no adapter_config.json", "run `realm distill` first")),
+    "refine before verify": Case(["refine", "--run", "n", "--adapter", "a1"], ("n/verify/sets.jsonl: not found", "realm verify"), file("a1/adapter_config.json", "{}")),
     "sets never made": Case(["train-rl", "--run", "n", "--problems", "d/problems.jsonl", "--plan-only"], ("train-rl: no route sets", "realm verify")),
     "rules missing": Case([*DISTILL, "--rules", "no.md"], ("no.md: rules file not found",)),
     "rules empty": Case([*DISTILL, "--rules", "x.md"], ("x.md: rules file is empty",), file("x.md", " \n")),
@@ -215,4 +217,4 @@ def test_no_command_shows_the_help_and_is_a_usage_error(realm: Realm) -> None:
     result = realm()
     assert result.code == 2
     assert "Usage: realm [OPTIONS] COMMAND [ARGS]..." in result.err
-    assert "realm rollout -> realm verify -> realm distill" in " ".join(result.err.split())
+    assert "realm rollout -> verify -> distill -> refine" in " ".join(result.err.split())

@@ -115,22 +115,22 @@ def test_models_added_later_leave_the_students_own_success_as_it_is(
     assert manifest_of("n/rollout")["student_sources"] == ["the-student"]
 
 
-def test_demo_runs_the_five_stages_in_order(realm: Realm, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_demo_runs_the_six_stages_in_order(realm: Realm, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     from importlib import import_module
 
     calls: list[tuple[str, dict[str, Any]]] = []
     for module, name in (("rollout", "rollout"), ("verify", "verify"), ("distill", "distill"),
-                         ("train_rl", "train_rl"), ("evaluate", "evaluate")):  # fmt: skip
+                         ("refine", "refine"), ("train_rl", "train_rl"), ("evaluate", "evaluate")):  # fmt: skip
         place = import_module(f"realm_cli.cli.{module}")
         monkeypatch.setattr(place, name, lambda name=name, **given: calls.append((name, given)))
     result = realm("demo", "--run", tmp_path / "demo", "--set", "train_rl.steps=400")
     assert result.code == 0
-    assert [name for name, _ in calls] == ["rollout", "verify", "distill", "train_rl", "evaluate"]
+    assert [name for name, _ in calls] == ["rollout", "verify", "distill", "refine", "train_rl", "evaluate"]
     for _, given in calls:
         assert given["recipe"] == "demo" and given["run"] == tmp_path / "demo"
         assert (given["set_"], given["resume"], given["force"]) == (["train_rl.steps=400"], True, False)
     assert calls[-1][1]["compare"] is True
-    assert [line[:3] for line in result.lines if line[0].isdigit()] == ["1/5", "2/5", "3/5", "4/5", "5/5"]
+    assert [line[:3] for line in result.lines if line[0].isdigit()] == [f"{i}/6" for i in range(1, 7)]
     for file in ("eval/report.json", "verify/scored.jsonl", "train_rl/plan.jsonl", "train_rl/samples.jsonl"):
         assert str(tmp_path / "demo" / file) in result.out
 

@@ -8,7 +8,7 @@ import pytest
 
 from cli.helpers import Realm
 
-COMMANDS = ["distill", "rollout", "verify", "train-rl", "eval", "domain", "demo"]
+COMMANDS = ["distill", "rollout", "verify", "refine", "train-rl", "eval", "domain", "demo"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -43,7 +43,7 @@ def test_root_help_lists_the_commands_and_the_way_through_them(realm: Realm) -> 
     assert (result.code, result.err) == (0, "")
     for command in COMMANDS:
         assert f"\n  {command} " in result.out
-    assert "realm rollout -> realm verify -> realm distill" in " ".join(result.out.split())
+    assert "realm rollout -> verify -> distill -> refine -> train-rl -> eval" in " ".join(result.out.split())
     assert "realm demo" in result.out
 
 

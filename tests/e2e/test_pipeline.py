@@ -61,12 +61,19 @@ def test_every_cpu_recipe_runs(recipe: str, tmp_path: Path, capsys: pytest.Captu
         assert realm("distill", recipe, run, settings=settings) == 0
         assert {row["kind"] for row in rows(run / "distill" / "sft.jsonl")} >= {"guided", "mrpv"}
         assert (run / "distill" / "adapter" / "adapter_model.safetensors").is_file()
+    refined = not zero and "smollm2" not in recipe
+    if refined:
+        assert realm("refine", recipe, run, settings=(*settings, "refine.n=2")) == 0
+        own = rows(run / "refine" / "rollout" / "routes.jsonl")
+        assert len(own) == 2 * len({row["problem_id"] for row in own}) > 0
+        assert all(row["source"].endswith("+routes") for row in own)
+        assert {row["kind"] for row in rows(run / "refine" / "distill" / "sft.jsonl")} >= {"positive"}
     start = ("--adapter", "none") if zero else ()
     assert realm("train-rl", recipe, run, *start, settings=settings) == 0
     capsys.readouterr()
     assert realm("eval", recipe, run, "--compare", "--json", settings=settings) == 0
     report = json.loads(capsys.readouterr().out)
-    models = ["base", "rl"] if zero else ["base", "distilled", "rl"]
+    models = ["base", *([] if zero else ["distilled"]), *(["refined"] if refined else []), "rl"]
     assert list(dict.fromkeys(r["model"] for r in report["results"])) == models
     assert {c["to"] for c in report["comparisons"]} == set(models[1:])
     plan = rows(run / "train_rl" / "plan.jsonl")
@@ -76,6 +83,9 @@ def test_every_cpu_recipe_runs(recipe: str, tmp_path: Path, capsys: pytest.Captu
     assert len(samples) == 3 * 2 * 2
     assert all(sample["r_ans"] in (0.0, 1.0) for sample in samples)
     assert [row["step"] for row in rows(run / "train_rl" / "metrics.jsonl")] == [0, 1, 2, 3]
+    if refined:
+        manifest = json.loads((run / "train_rl" / "manifest.json").read_text())
+        assert manifest["inputs"]["adapter"]["path"].endswith("refine/distill/adapter")
     for stage in ("rollout", "verify", "train_rl", "eval"):
         assert json.loads((run / stage / "manifest.json").read_text())["status"] == "done"
 

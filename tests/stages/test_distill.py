@@ -264,6 +264,13 @@ class Silent:
             yield index, []
 
 
+def test_positives_alone_are_enough(tmp_path: Path) -> None:
+    write_rows(tmp_path / "routes.jsonl", [route(0, "ext", 0, right(0), gold(0))])
+    extras = Extras(positives=tmp_path / "routes.jsonl", problems={"p0": apples(0)})
+    summary = distill(tmp_path, [apples(0)], ScriptedGenerator({"*": [cot(*slip(0, 1))]}), extras=extras)
+    assert summary.data["samples"] == {"positive": 1} and summary.data["kept"] == 0
+
+
 def test_a_silent_teacher_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="the teacher silent wrote nothing for 1 problems"):
         distill(tmp_path, [apples(0)], Silent())

@@ -8,14 +8,14 @@ from typing import Annotated, Optional
 import typer
 
 from realm_cli import __version__
-from realm_cli.cli import demo, distill, domain, evaluate, rollout, train_rl, verify
+from realm_cli.cli import demo, distill, domain, evaluate, refine, rollout, train_rl, verify
 
 app = typer.Typer(
     name="realm",
     help=(
         "Train small language models to reason by themselves in a vertical domain (ReaLM, arXiv 2508.12387).\n\n"
         "The stages, each leaving readable files in runs/<name>/:\n\n"
-        "  realm rollout -> realm verify -> realm distill -> realm train-rl -> realm eval\n\n"
+        "  realm rollout -> verify -> distill -> refine -> train-rl -> eval\n\n"
         "See it work on this machine, without a GPU: realm demo"
     ),
     no_args_is_help=True,
@@ -26,6 +26,7 @@ app = typer.Typer(
 app.command("distill")(distill.distill)
 app.command("rollout")(rollout.rollout)
 app.command("verify")(verify.verify)
+app.command("refine")(refine.refine)
 app.command("train-rl")(train_rl.train_rl)
 app.command("eval")(evaluate.evaluate)
 app.command("domain")(domain.domain)

@@ -13,6 +13,7 @@ from realm_cli.cli.options import SetOpt
 _NEXT = (
     ("eval/report.json", "every figure above, with confidence intervals"),
     ("verify/scored.jsonl", "routes with support per step and first errors"),
+    ("refine/rollout/routes.jsonl", "own solutions found with routes in the prompt"),
     ("train_rl/plan.jsonl", "what each prompt showed, and how it faded"),
     ("train_rl/samples.jsonl", "each completion with its reward parts"),
     ("train_rl/adapter", "the adapter; plain peft loads it"),
@@ -25,7 +26,7 @@ def demo(
     force: Annotated[bool, typer.Option("--force", help="Start again from nothing.")] = False,
     set_: SetOpt = None,
 ) -> None:
-    """Run all five stages on the rulebook domain: base -> distilled -> RL, in minutes, without a GPU.
+    """Run all stages on the rulebook domain: base -> distilled -> refined -> RL, in minutes, without a GPU.
 
     \b
     Example: realm demo
@@ -36,6 +37,7 @@ def demo(
     from realm_cli.cli.console import say
     from realm_cli.cli.distill import distill
     from realm_cli.cli.evaluate import evaluate
+    from realm_cli.cli.refine import refine
     from realm_cli.cli.rollout import rollout
     from realm_cli.cli.train_rl import train_rl
     from realm_cli.cli.verify import verify
@@ -43,14 +45,18 @@ def demo(
     started = time.monotonic()
     common: dict[str, Any] = {"recipe": recipe, "run": run, "set_": set_, "resume": not force, "force": force}
     stages: tuple[tuple[str, Callable[[], None]], ...] = (
-        ("1/5 rollout: routes of four noisy solvers, which stand in for external models", lambda: rollout(**common)),
-        ("2/5 verify: score the routes step by step, build contrastive sets", lambda: verify(**common)),
-        ("3/5 distill: the oracle sees the rules, the student learns without them", lambda: distill(**common)),
+        ("1/6 rollout: routes of four noisy solvers, which stand in for external models", lambda: rollout(**common)),
+        ("2/6 verify: score the routes step by step, build contrastive sets", lambda: verify(**common)),
+        ("3/6 distill: the oracle sees the rules, the student learns without them", lambda: distill(**common)),
         (
-            "4/5 train-rl: routes fade from the prompt; what they taught is credited to the bare prompt",
+            "4/6 refine: its own right solutions, found with routes in the prompt, learned for the bare prompt",
+            lambda: refine(**common),
+        ),
+        (
+            "5/6 train-rl: routes fade from the prompt; what they taught is credited to the bare prompt",
             lambda: train_rl(**common),
         ),
-        ("5/5 eval: held-out problems, bare and with routes", lambda: evaluate(**common, compare=True)),
+        ("6/6 eval: held-out problems, bare and with routes", lambda: evaluate(**common, compare=True)),
     )
     for title, stage in stages:
         say(f"\n{title}")

@@ -45,7 +45,8 @@ def eval_models(
 
 
 def _own_adapters(run: Path) -> list[str]:
-    places = {"distilled": run / "distill" / "adapter", "rl": run / "train_rl" / "adapter"}
+    places = {"distilled": run / "distill", "refined": run / "refine" / "distill", "rl": run / "train_rl"}
+    places = {label: path / "adapter" for label, path in places.items()}
     return [f"{label}={path}" for label, path in places.items() if (path / "adapter_config.json").exists()]
 
 

@@ -25,7 +25,8 @@ def train_rl(
     adapter: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option(
-            help="Adapter to continue (ReaLM-R1); `none` = raw model (ReaLM-Zero). Default: the run's distill/adapter."
+            help="Adapter to continue (ReaLM-R1); `none` = raw model (ReaLM-Zero). Default: the run's "
+            "refine/distill/adapter, else distill/adapter."
         ),
     ] = None,
     sets: Annotated[Optional[Path], typer.Option(help="Route sets. Default: the run's verify/sets.jsonl.")] = None,  # noqa: UP045
@@ -57,9 +58,9 @@ def train_rl(
     rows = load_problems(path)
     inputs = RlInputs(pick(rows, "train", path), pick(rows, "dev", path))
     sets_path = existing(sets, context.run / "verify" / "sets.jsonl")
-    start = (
-        None if adapter == "none" else existing(Path(adapter) if adapter else None, context.run / "distill" / "adapter")
-    )
+    refined = context.run / "refine" / "distill" / "adapter"
+    own = refined if refined.exists() else context.run / "distill" / "adapter"
+    start = None if adapter == "none" else existing(Path(adapter) if adapter else None, own)
     if start is not None and not (start / "adapter_config.json").exists():
         raise ArtifactError(
             f"{start}: no adapter_config.json; give an adapter folder, or --adapter none for the raw model"

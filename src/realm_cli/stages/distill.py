@@ -90,7 +90,7 @@ def run_distill(
     cots = _filter(stage, raw, by_id, guide)
     write_rows(stage.path("guided.jsonl"), cots)
     kept = [cot for cot in cots if cot.kept]
-    if not kept:
+    if not kept and extras.positives is None:
         reasons = Counter(_short(cot.drop_reason) for cot in cots).most_common(1)
         raise DataError(
             f"{stage.path('guided.jsonl')}: all {len(cots)} CoTs were dropped (most: {reasons[0][0]}); "

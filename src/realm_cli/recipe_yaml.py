@@ -1,0 +1,52 @@
+"""Reading YAML strictly, and saying what is wrong with it. Usage: `yaml.load(text, Loader=RecipeLoader)`."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+
+class RecipeLoader(yaml.SafeLoader):
+    """SafeLoader that reads 1e-5 as a number (YAML 1.1 reads it as a string) and refuses doubled keys."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[Any] = set()
+        for key_node, _ in node.value:
+            key = self.construct_object(key_node, deep=True)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} given twice", key_node.start_mark)
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+RecipeLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+0123456789.")
+)
+
+
+def first_problem(error: ValidationError, root: type[BaseModel]) -> str:
+    """The first thing wrong with a mapping, in words; an unknown key comes with the nearest known one."""
+    problems = error.errors()
+    first = next((p for p in problems if p["type"] == "extra_forbidden"), problems[0])
+    where = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        names = _names_at(root, first["loc"][:-1])
+        near = difflib.get_close_matches(str(first["loc"][-1]), names, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]}?" if near else f"known keys: {', '.join(names)}"
+        return f"{where}: unknown key; {hint}"
+    message = first["msg"].removeprefix("Value error, ")
+    given = first.get("input")
+    shown = "" if isinstance(given, dict | list | BaseModel) else f" (got {given!r})"
+    return f"{where}: {message[0].lower()}{message[1:]}{shown}"
+
+
+def _names_at(root: type[BaseModel], loc: tuple[int | str, ...]) -> list[str]:
+    model: Any = root
+    for part in loc:
+        field = model.model_fields.get(part) if hasattr(model, "model_fields") else None
+        model = field.annotation if field is not None else None
+    return sorted(model.model_fields) if hasattr(model, "model_fields") else []
