@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The five stages on explicit files, one after the other: the built-in rulebook domain and the tiny student.
+# The stages on explicit files, one after the other: the built-in rulebook domain and the tiny student.
 # Every arrow is a file, so each stage can be rerun, replaced by another tool, or looked into with jq.
 #
 #   examples/pipeline.sh [FOLDER]        default runs/pipeline; minutes on two CPU cores, no GPU, no downloads
@@ -28,14 +28,19 @@ realm distill --recipe demo --run "$out" --problems "$problems" --force \
   --teacher oracle --rules "$out/rules.md" --notes "$out/notes.md" \
   --sets "$out/verify/sets.jsonl" --scored "$out/verify/scored.jsonl"
 
-stage "4 train-rl: GRPO while the routes fade from the prompt      -> train_rl/adapter"
-realm train-rl --recipe demo --run "$out" --problems "$problems" --force \
-  --sets "$out/verify/sets.jsonl" --adapter "$out/distill/adapter" --steps 20 --eaai-steps 12
+stage "4 refine: own right solutions, found with routes, learned bare -> refine/distill/adapter"
+realm refine --recipe demo --run "$out" --problems "$problems" --force --set distill.sft.epochs=4 \
+  --sets "$out/verify/sets.jsonl" --adapter "$out/distill/adapter" --positives "$out/rollout/routes.jsonl"
 
-stage "5 eval: base, distilled, RL; bare and with routes           -> eval/report.json"
+stage "5 train-rl: GRPO while the routes fade from the prompt      -> train_rl/adapter"
+realm train-rl --recipe demo --run "$out" --problems "$problems" --force \
+  --sets "$out/verify/sets.jsonl" --adapter "$out/refine/distill/adapter" --steps 20 --eaai-steps 12
+
+stage "6 eval: base, distilled, refined, RL; bare and with routes  -> eval/report.json"
 realm eval --recipe demo --run "$out" --problems "$problems" --force \
   --routes "$out/rollout/routes.jsonl" --mode bare --mode routed --compare \
-  --adapter distilled="$out/distill/adapter" --adapter rl="$out/train_rl/adapter"
+  --adapter distilled="$out/distill/adapter" --adapter refined="$out/refine/distill/adapter" \
+  --adapter rl="$out/train_rl/adapter"
 
 stage "look into it"
 echo "a route set:   head -1 $out/verify/sets.jsonl"

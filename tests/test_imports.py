@@ -170,7 +170,9 @@ def test_modules_do_not_import_each_other_in_a_circle() -> None:
         targets = {module if module in names else module.rpartition(".")[0] for module in wanted}
         graph[own] = {target for target in targets if target in names and target not in (own, "realm_cli")}
     order = list(graphlib.TopologicalSorter(graph).static_order())  # raises CycleError, naming the circle
-    assert order.index("realm_cli.records") < order.index("realm_cli.artifacts") < order.index("realm_cli.stages.rollout")
+    assert (
+        order.index("realm_cli.records") < order.index("realm_cli.artifacts") < order.index("realm_cli.stages.rollout")
+    )
     with pytest.raises(graphlib.CycleError, match="in a cycle"):
         graphlib.TopologicalSorter({"a": {"b"}, "b": {"a"}}).prepare()
 

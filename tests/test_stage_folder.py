@@ -76,6 +76,26 @@ def test_resume_names_the_changed_keys(tmp_path: Path) -> None:
     )
 
 
+def test_a_key_that_an_older_version_did_not_have_is_no_change(tmp_path: Path) -> None:
+    stage = open_stage(tmp_path, "train_rl", recipe(train_rl={"steps": 10}), {})
+    old = json.loads(stage.path("recipe.json").read_text())
+    del old["train_rl"]["refill"], old["refine"]
+    stage.path("recipe.json").write_text(json.dumps(old))
+    open_stage(tmp_path, "train_rl", recipe(train_rl={"steps": 10}), {}, resume=True)
+    stage.path("recipe.json").write_text(json.dumps(old))
+    with pytest.raises(ArtifactError, match=r"made with another recipe \(train_rl\.refill: 0 -> 2\)"):
+        open_stage(tmp_path, "train_rl", recipe(train_rl={"steps": 10, "refill": 2}), {}, resume=True)
+
+
+def test_a_key_that_is_no_more_is_a_change(tmp_path: Path) -> None:
+    stage = open_stage(tmp_path, "train_rl", recipe(), {})
+    old = json.loads(stage.path("recipe.json").read_text())
+    old["train_rl"]["gone"] = 1
+    stage.path("recipe.json").write_text(json.dumps(old))
+    with pytest.raises(ArtifactError, match=r"train_rl\.gone: 1 -> None"):
+        open_stage(tmp_path, "train_rl", recipe(), {}, resume=True)
+
+
 def test_resume_ignores_other_stages_blocks(tmp_path: Path) -> None:
     open_stage(tmp_path, "verify", recipe(), {})
     other = recipe(train_rl={"steps": 3}, name="renamed", engine={"threads": 2})

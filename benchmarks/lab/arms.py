@@ -58,7 +58,8 @@ RL_OUT, SFT_OUT = "train_rl/adapter", "distill/adapter"
 
 def rl(*more: str, sets: Command = SETS, start: Command = COLD, **values: Any) -> Command:
     """Reinforcement learning on the base's problems and sets."""
-    return ("train-rl", *PROBLEMS, *sets, *start, *settings(**values), *more)
+    given = {"train_rl__lr": 6e-4, "train_rl__p_max": 0.85, **values}
+    return ("train-rl", *PROBLEMS, *sets, *start, *settings(**given), *more)
 
 
 def after_rft(start: Command = BEFORE, **values: Any) -> Command:

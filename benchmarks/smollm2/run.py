@@ -104,28 +104,16 @@ def commands(name: str, work: Path, seed: int, *, quick: bool, resume: bool) -> 
         grpo, r1 = (["--run", str(work / part)] for part in ("grpo", "r1"))
         sets = ["--sets", str(run / "verify" / "sets.jsonl")]
         routes = ["--routes", str(run / "rollout" / "routes.jsonl")]
-        own = ["--teacher", f"jsonl:{work / 'r1' / 'rollout' / 'routes.jsonl'}", "--positives", routes[1], *sets]
-        again = ["--adapter", str(work / "r1" / "distill" / "adapter")]
-        sampled = [
-            "--model",
-            "student",
-            "--routed",
-            "--set",
-            "rollout.splits=[train]",
-            "--set",
-            "rollout.temperature=1.0",
-        ]
-        refit = ["--set", "distill.problems=train", "--set", "distill.keep_per_problem=2"]
+        again = ["--adapter", str(work / "r1" / "refine" / "distill" / "adapter")]
         compared = {
             "distilled": run / "distill",
             "grpo": work / "grpo" / "train_rl",
-            "routed_rft": work / "r1" / "distill",
+            "refined": work / "r1" / "refine" / "distill",
             "realm_r1": work / "r1" / "train_rl",
         }
         stages += [
             ("grpo", ["train-rl", *common, *grpo, *cold, *PLAIN_GRPO]),
-            ("routed rollout", ["rollout", *common, *r1, *cold, *sets, *sampled]),
-            ("routed rft", ["distill", *common, *r1, *cold, *own, *refit]),
+            ("refine", ["refine", *common, *r1, *cold, *sets, "--positives", routes[1]]),
             ("train-rl", ["train-rl", *common, *r1, *again, *sets]),
         ]
     adapters = [part for key, at in compared.items() for part in ("--adapter", f"{key}={at / 'adapter'}")]

@@ -255,8 +255,15 @@ class Stage:
         self._manifest |= {"status": status, "finished": _now(), "outputs": outputs, **facts}
         write_json(self.path("manifest.json"), self._manifest)
 
+    def _as_read_now(self, old: dict[str, Any]) -> dict[str, Any]:
+        """An older version's recipe, with the defaults of the keys that it did not have."""
+        try:
+            return type(self.recipe).model_validate(old).model_dump(mode="json") if old else old
+        except ValueError:  # it has keys that are no more
+            return old
+
     def _check_same(self, digests: Mapping[str, Mapping[str, str]], *, inputs_too: bool) -> None:
-        old = _read_json(self.path("recipe.json"))
+        old = self._as_read_now(_read_json(self.path("recipe.json")))
         if old:
             changed = _changed(relevant(old, self.name), relevant(self.recipe.model_dump(mode="json"), self.name))
             if changed:
