@@ -43,8 +43,8 @@ class Sizes:
 
     lb_dev: int = 10
     lb_test: int = 25
-    lb_train: int = 200  # at most, per variant, before balancing
-    lb_variant4: int = 300
+    lb_train: int = 150  # at most, per variant, before balancing
+    lb_variant4: int = 200
     gsm_train: int = 120
     gsm_dev: int = 16
     gsm_test: int = 60
