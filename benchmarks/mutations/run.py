@@ -35,7 +35,7 @@ COMPARE = {
 }  # fmt: skip
 BINARY = {ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult}
 NAMES = {"min": "max", "max": "min", "any": "all", "all": "any"}
-TESTS = {"checks": ["test_answers.py"]}  # others: test_NAME.py
+TESTS = {"checks": ["test_answers.py"]}  # besides test_NAME.py and test_properties.py
 
 
 def mutants(source: str) -> Iterator[tuple[int, str, str]]:
@@ -97,7 +97,8 @@ def killed(name: str, source: str) -> str:
             ROOT / "src", copy, ignore=shutil.ignore_patterns("__pycache__", "*.safetensors", ".mypy_cache")
         )
         (copy / "realm_cli" / "method" / f"{name}.py").write_text(source, encoding="utf-8")
-        files = [str(ROOT / "tests" / "method" / test) for test in TESTS.get(name, [f"test_{name}.py"])]
+        tests = [*TESTS.get(name, []), f"test_{name}.py", "test_properties.py"]
+        files = [str(ROOT / "tests" / "method" / test) for test in tests]
         words = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-c", os.devnull,
                  "--rootdir", str(ROOT), "--import-mode=importlib", *files]  # fmt: skip
         path = os.pathsep.join([str(copy), str(ROOT / "tests")])

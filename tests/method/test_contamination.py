@@ -46,3 +46,8 @@ def test_each_question_touches_itself_and_no_crash(texts: list[str]) -> None:
     touched = contamination(train, train)
     assert set(touched) == {name for name, text in train.items() if word_runs(text)}
     assert contamination({}, train) == {}
+
+
+def test_the_example_named_is_the_first_run_in_alphabetical_order() -> None:
+    first, second = "a " + " ".join("bcdefghijklm"), "z " + " ".join("nopqrstuvwxy")
+    assert contamination({"t1": second, "t2": first}, {"q": f"{second} {first}"}) == {"q": "t2"}

@@ -251,3 +251,19 @@ def test_evidence_leaves_the_route_itself_out() -> None:
     assert counts["c"] == [("op:2*5", 2, 2, 0, 0), ("=12", 0, 2, 0, 0)]
     assert found["a"][0][1].support == pytest.approx(fact_support(1, 1, 0, 1)[2])
     assert str(found["c"][0][1]) == "=12 (+0/2 -0/0)"
+
+
+def test_a_share_of_exactly_a_quarter_is_not_rare() -> None:
+    """The wrong 35 in all 8 negatives and in none of 2 positives: pi = 7.5 / 10, p+ = .75 / 3 = .25; with 7, less."""
+
+    def kind(n_neg: int) -> str:
+        last = score([RIGHT, RIGHT], [SLIP] * n_neg)[-1]
+        return str(last.step_kind[1])
+
+    assert fact_support(0, 2, 7, 7)[0] == 0.25
+    assert (kind(8), kind(7)) == ("novel", "suspect")
+
+
+def test_default_weights_are_support_alone() -> None:
+    for row in score([RIGHT, RIGHT], [SLIP]):
+        assert row.step_score == row.step_support

@@ -319,3 +319,18 @@ def test_one_route_a_prompt() -> None:
     assert {len(x.shown) for x in sets} == {1}
     share = sum(x.shown[0].label for x in sets) / len(sets)
     assert 0.2 < share < 0.5  # 6 of 18 routes are right
+
+
+def test_the_last_positive_beside_a_negative_is_never_tampered_with_and_lone_signs_are_left_alone() -> None:
+    always = replace(BALANCED, tamper_final=1.0, sets_per_problem=20)
+    for row in build_sets(problem(), pool(), replace(always, seed=1), random.Random(1)):
+        labels = [s.label for s in row.shown]
+        tampered = sum(s.tampered for s in row.shown)
+        before = sum(labels) + tampered  # positives before tampering
+        assert tampered == (before - 1 if 0 < before < len(labels) else 0)
+
+
+def test_sizes_without_a_table_draw_every_number_of_positives() -> None:
+    options = replace(BALANCED, k=5, sets_per_problem=200)
+    drawn = Counter(sum(s.label for s in row.shown) for row in build_sets(problem(), pool(), options, random.Random(0)))
+    assert set(drawn) == set(range(6)) and min(drawn.values()) > 15

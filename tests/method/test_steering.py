@@ -120,3 +120,12 @@ def test_a_step_without_samples_changes_nothing() -> None:
     rule = steering()
     rule.observe([])
     assert drive(rule, plan(), 0.5, 0.7) == drive(steering(), plan(), 0.5, 0.7)
+
+
+def test_nothing_observed_changes_nothing_and_one_sample_is_enough() -> None:
+    rule = steering()
+    rule.observe([])
+    assert (rule.lam, rule.bare, rule.routed) == (1.0, None, None)
+    row = plan()[0]
+    rule.observe(outcome(row, 1.0)[:1])
+    assert (rule.bare, rule.routed) == ((None, 1.0) if row.routed else (1.0, None))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from pathlib import Path
 
@@ -172,3 +173,11 @@ def test_worked_solutions_of_gsm8k(data_dir: Path) -> None:
     assert len(lines) == 1319
     assert 3 < steps_total / len(lines) < 4.5
     assert empty / steps_total < 0.12
+
+
+@pytest.mark.parametrize("n", [241, 300, 479, 480, 481])
+def test_a_list_without_end_keeps_every_line(n: int) -> None:
+    steps, _ = parse_route("\n".join(f"{i}. then {i} + 1 = {i + 1}" for i in range(1, n + 1)) + "\nAnswer: 1")
+    assert len(steps) == 12
+    found = [int(x) for x in re.findall(r"then (\d+) \+", " ".join(steps))]
+    assert found == list(range(1, n + 1))
