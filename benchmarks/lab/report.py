@@ -94,26 +94,46 @@ def table(lab: Lab, regime: str) -> Iterator[str]:
     yield (
         "| arm | seeds | "
         + " | ".join(f"bare {g}" for g in GROUPS)
-        + " | routed all | routed unseen | verdicts | tokens sampled |"
+        + " | routed all | routed unseen | rescued | bare/routed | verdicts | tokens sampled |"
     )
-    yield "| --- | --- |" + " --- |" * (len(GROUPS) + 4)
+    yield "| --- | --- |" + " --- |" * (len(GROUPS) + 6)
     runs = lab.runs[regime]
     first = next(iter(runs.values()))[0]
     for mode in ("plurality", "any"):
         own = [mean_ci([lab.values(first, mode, g)]).split(" ")[0] for g in ("all", "unseen")]
         label = {"plurality": "plurality of the routes shown", "any": "any of the routes shown right"}[mode]
-        yield f"| *{label}* | |" + " |" * len(GROUPS) + f" {own[0]} | {own[1]} | | |"
+        yield f"| *{label}* | |" + " |" * len(GROUPS) + f" {own[0]} | {own[1]} | | | | |"
     for arm in [name for name in ARMS if name in runs]:
         cells = [
             mean_ci(lab.many(regime, arm, "bare", g)) if g == "all" else share(lab, regime, arm, "bare", g)
             for g in GROUPS
         ]
         cells += [mean_ci(lab.many(regime, arm, "routed", "all")), share(lab, regime, arm, "routed", "unseen")]
+        cells += [rescued(lab, regime, arm), autonomy(lab, regime, arm)]
         verdicts = [run["verdicts"].get("routed") for run in runs[arm]]
         known = [v for v in verdicts if v is not None]
         cells.append(f"{100 * fmean(known):.0f}" if known else "-")
         cells.append(f"{fmean(sum(run['sampled_tokens'].values()) for run in runs[arm]) / 1e6:.2f} M")
         yield f"| {ARMS[arm].about} | {len(runs[arm])} | " + " | ".join(cells) + " |"
+
+
+def rescued(lab: Lab, regime: str, arm: str) -> str:
+    """Routed accuracy on problems on which no route shown is right."""
+    flags = [
+        value
+        for run in lab.runs[regime][arm]
+        for value, one in zip(run["right"].get("routed", ""), run["any"], strict=False)
+        if one == "0"
+    ]
+    return f"{100 * fmean(map(float, flags)):.1f}" if flags else "-"
+
+
+def autonomy(lab: Lab, regime: str, arm: str) -> str:
+    """Bare accuracy as a share of routed accuracy, in percent."""
+    bare, routed = (
+        fmean(v for run in lab.many(regime, arm, mode, "all") for v in run.values()) for mode in ("bare", "routed")
+    )
+    return f"{100 * bare / routed:.0f}" if routed else "-"
 
 
 def share(lab: Lab, regime: str, arm: str, mode: str, group: str) -> str:
@@ -238,6 +258,8 @@ def plots(lab: Lab, folder: Path) -> Iterator[str]:
     matplotlib.rcParams["svg.hashsalt"] = "lab"
     from matplotlib import pyplot
 
+    from realm_cli.method.eaai import lambda_at
+
     for regime, arms in lab.runs.items():
         figure, axes = pyplot.subplots(1, 2, figsize=(9, 3.6), sharey=True)
         for axis, key in zip(axes, ("dev_bare", "dev_bare/unseen"), strict=True):
@@ -251,11 +273,28 @@ def plots(lab: Lab, folder: Path) -> Iterator[str]:
             axis.set(xlabel="sampled tokens (millions)", title=key.replace("dev_bare", "bare, dev").replace("/", ", "))
         axes[0].set_ylabel("accuracy %")
         axes[1].legend(fontsize="x-small")
-        figure.tight_layout()
-        path = folder / f"curves-{regime}.svg"
-        figure.savefig(path, metadata={"Date": None})
-        pyplot.close(figure)
-        yield path.name
+        yield saved(figure, folder / f"curves-{regime}.svg")
+        figure, axis = pyplot.subplots(figsize=(6, 3.6))
+        for arm in [name for name in COLOURS if name in arms and name not in ("always", "zero")]:
+            runs = [run["curve"] for run in arms[arm] if run["curve"]]
+            points = [(at[0][0], fmean(100 * p[2].get("dev_bare", 0.0) for p in at)) for at in zip(*runs, strict=False)]
+            axis.plot(*zip(*points, strict=True), label=ARMS[arm].about, color=COLOURS[arm])
+        axis.plot(
+            [100 * lambda_at("cosine", t, 180) for t in range(301)], "k:", label="lambda of the cosine fade, x 100"
+        )
+        axis.set(xlabel="step of reinforcement learning", ylabel="bare, dev, %")
+        axis.legend(fontsize="x-small")
+        yield saved(figure, folder / f"fade-{regime}.svg")
+
+
+def saved(figure: Any, path: Path) -> str:
+    """The file's name, once the figure is in it."""
+    from matplotlib import pyplot
+
+    figure.tight_layout()
+    figure.savefig(path, metadata={"Date": None})
+    pyplot.close(figure)
+    return path.name
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -103,22 +103,23 @@ def test_the_committed_tables_are_those_of_the_raw_results(capsys: pytest.Captur
 
 
 def test_differences_and_shares_by_hand(tmp_path: Path) -> None:
-    """Four problems, two of them unseen: arm r1 right on three, grpo on one."""
+    """Four problems, two of them unseen: ReaLM-R1 right on three, grpo on one."""
     (tmp_path / "test.json").write_text(json.dumps({"a": "thin", "b": "combo", "c": "unseen", "d": "unseen"}))
     rows = [
         {"regime": "hard", "arm": arm, "seed": 0, "right": {"bare": bare, "routed": "1100"}, "plurality": "1000",
-         "any": "1000", "verdicts": {"routed": 0.5}, "sampled_tokens": {"rl": 10},
+         "any": "1000", "verdicts": {"routed": 0.5}, "sampled_tokens": {"rollout": before, "rl": 10},
          "curve": [[0, 0, {"dev_bare": 0.1}], [5, tokens, {"dev_bare": 0.5}]]}
-        for arm, bare, tokens in (("r1", "1110", 40), ("grpo", "1000", 100))
+        for arm, bare, before, tokens in (("realm_r1", "1110", 20, 40), ("grpo", "1000", 0, 100))
     ]  # fmt: skip
     (tmp_path / "runs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     lab = report.Lab(tmp_path)
-    assert report.share(lab, "hard", "r1", "bare", "unseen") == "50.0"
-    assert lab.many("hard", "r1", "bare", "thin+combo") == [{"a": 1.0, "b": 1.0}]
-    mean, low, high, p = report.part(lab, "hard", "bare", "all", "r1", "grpo")
-    assert (mean, p) == (50.0, 0.5)  # two problems differ, both for r1
+    assert report.share(lab, "hard", "realm_r1", "bare", "unseen") == "50.0"
+    assert (report.rescued(lab, "hard", "realm_r1"), report.autonomy(lab, "hard", "realm_r1")) == ("33.3", "150")
+    assert lab.many("hard", "realm_r1", "bare", "thin+combo") == [{"a": 1.0, "b": 1.0}]
+    mean, low, high, p = report.part(lab, "hard", "bare", "all", "realm_r1", "grpo")
+    assert (mean, p) == (50.0, 0.5)  # two problems differ, both for ReaLM-R1
     assert low <= 50 <= high
-    assert report.part(lab, "hard", "bare", "all", "r1", "zero") is None
-    assert report.part(lab, "hard", "routed/plurality", "all", "r1", "r1")[0] == 25.0
-    assert report.tokens_to_reach(lab, "hard", "dev_bare") == "0.40"
+    assert report.part(lab, "hard", "bare", "all", "realm_r1", "zero") is None
+    assert report.part(lab, "hard", "routed/plurality", "all", "realm_r1", "realm_r1")[0] == 25.0
+    assert report.tokens_to_reach(lab, "hard", "dev_bare") == "0.60"
     assert report.tokens_to_reach(lab, "hard", "dev_bare/unseen") is None
