@@ -100,9 +100,17 @@ def test_a_claim_on_too_few_problems_is_named() -> None:
     """5 of 100: the interval excludes 0, but 8 would be needed."""
     rows = [row("a", f"p{i}", False) for i in range(100)] + [row("b", f"p{i}", i < 5) for i in range(100)]
     assert weak_claims(report(rows)) == [
-        "bare, all, a -> b: the interval excludes 0, but only 5 problems differ and 8 are needed to find such a "
-        "difference 4 times in 5; use more problems"
+        "bare, a -> b: the interval excludes 0, but only 5 problems differ and 8 are needed to find such a difference "
+        "4 times in 5; use more problems"
     ]
+
+
+def test_weak_claims_of_single_groups_are_counted() -> None:
+    rows = [row("a", f"p{i}", False, group="xy"[i % 2]) for i in range(200)]
+    rows += [row("b", f"p{i}", i % 2 == 0 and i < 10, group="xy"[i % 2]) for i in range(200)]
+    whole, groups = weak_claims(report(rows))
+    assert whole.startswith("bare, a -> b: the interval excludes 0, but only 5 problems differ")
+    assert groups == "single groups: 1 more such claim on too few problems"
 
 
 def test_a_group_that_a_model_lacks_is_a_dash() -> None:

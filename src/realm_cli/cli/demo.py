@@ -56,7 +56,7 @@ def demo(
             "5/6 train-rl: routes fade from the prompt; what they taught is credited to the bare prompt",
             lambda: train_rl(**common),
         ),
-        ("6/6 eval: held-out problems, bare and with routes", lambda: evaluate(**common, compare=True)),
+        ("6/6 eval: held-out problems, bare and with routes", lambda: evaluate(**common, compare=True, reliance=True)),
     )
     for title, stage in stages:
         say(f"\n{title}")
