@@ -196,7 +196,9 @@ class TrainRlConfig(Block):
     micro_tokens: int = Field(4096, ge=1)  # tokens in one forward and backward pass; fewer = less memory
     eval_every: int = Field(25, ge=1)
     dev_limit: int = Field(200, ge=1)
+    dev_routed: int = Field(0, ge=0)  # of these, measured with routes too (dev problems need routes)
     bucket_weights: dict[str, float] | None = None  # sampling weight per difficulty bucket; None = uniform
+    bucket_quotas: dict[str, float] | None = None  # share of the groups per difficulty bucket, e.g. {hard: .5, mid: .5}
     refill: int = Field(0, ge=0)  # spare groups a step, sampled in place of groups without variance
     routes_in_group: float = Field(0.0, ge=0)  # weight of external routes as off-policy members of bare groups
     token_signal: float = Field(0.0, ge=0)  # tokens of bare samples weighed by what routes say of them (.5); 0 = off

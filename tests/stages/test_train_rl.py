@@ -166,6 +166,27 @@ def test_bucket_weights_choose_the_problems(tmp_path: Path) -> None:
     assert drawn == {"p1", "p3"}  # mid and unmeasured keep weight 1
 
 
+def test_bucket_quotas_are_shares_of_the_groups(tmp_path: Path) -> None:
+    problems = [apples(0, bucket="sat"), *(apples(i, bucket="mid") for i in range(1, 4)), apples(4)]
+    stage = opened(tmp_path, steps=200, groups_per_step=2, bucket_quotas={"sat": 0.25, "mid": 0.75})
+    drawn = Counter(row.problem_id for row in make_plan(stage.recipe, problems, SETS))
+    assert "p4" not in drawn and 70 < drawn["p0"] < 140  # a quarter of 400; fewer repeats within a step
+    with pytest.raises(DataError, match=r"train_rl.bucket_quotas: no problem is in any of these difficulties"):
+        make_plan(opened(tmp_path / "b", bucket_quotas={"hard": 1.0}).recipe, problems, SETS)
+
+
+def test_routed_dev_accuracy_has_columns_where_it_is_measured(tmp_path: Path) -> None:
+    write_rows(tmp_path / "sets.jsonl", SETS)
+    stage = opened(tmp_path, dev_routed=2)
+    plan = run_plan(stage, TRAIN, tmp_path / "sets.jsonl")
+    beside = {"p10": shown(10), "p11": shown(11)}
+    trainer = FakeRlTrainer(ScriptedGenerator(policy))
+    summary = run_train_rl(stage, RlInputs(TRAIN, DEV, beside), plan, trainer, progress=no_progress)
+    (table,) = summary.tables
+    assert table.columns == ["step", "lambda", "routed %", "bare dev %", "with routes %", "bare/routed %"]
+    assert [row[3:] for row in table.rows] == [["50.0", "50.0", "100.0"]] * 3
+
+
 def test_plan_summary_counts(tmp_path: Path) -> None:
     write_rows(tmp_path / "sets.jsonl", SETS)
     stage = opened(tmp_path)

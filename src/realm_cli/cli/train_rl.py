@@ -48,6 +48,7 @@ def train_rl(
     from realm_cli.cli.console import progress, say, show
     from realm_cli.cli.context import existing, keep_recipe, load_context, problems_path
     from realm_cli.errors import ArtifactError
+    from realm_cli.stages.evaluate import load_routes, shown_for_test
     from realm_cli.stages.problems import load_problems, pick
     from realm_cli.stages.train_rl import RlInputs, plan_summary, run_plan, run_train_rl
 
@@ -56,7 +57,12 @@ def train_rl(
     context = load_context(recipe, run, overrides)
     path = problems_path(context, problems, measured=True)
     rows = load_problems(path)
-    inputs = RlInputs(pick(rows, "train", path), pick(rows, "dev", path))
+    train, dev = pick(rows, "train", path), pick(rows, "dev", path)
+    routes = context.run / "rollout" / "routes.jsonl"
+    shown = {}
+    if context.recipe.train_rl.dev_routed and routes.exists():
+        shown = shown_for_test(dev, load_routes(routes, dev), context.recipe.eval.k, context.recipe.seed)
+    inputs = RlInputs(train, dev, shown)
     sets_path = existing(sets, context.run / "verify" / "sets.jsonl")
     refined = context.run / "refine" / "distill" / "adapter"
     own = refined if refined.exists() else context.run / "distill" / "adapter"

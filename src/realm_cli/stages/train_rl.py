@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -24,18 +24,15 @@ from realm_cli.prompts import bare_messages, hinted_messages
 from realm_cli.protocols import (
     Completion,
     Contrast,
-    Generator,
-    GenRequest,
     Progress,
     RlJob,
     RlTrainer,
-    SamplingParams,
     Scored,
     TrainResult,
 )
 from realm_cli.recipe import Recipe
 from realm_cli.records import PlanRow, Problem, RouteSet, Sample
-from realm_cli.stages.problems import spread
+from realm_cli.stages.monitor import Shown, make_evaluator
 from realm_cli.stages.summary import Summary, Table, percent
 
 
@@ -46,7 +43,12 @@ def make_plan(recipe: Recipe, problems: Sequence[Problem], sets: Sequence[RouteS
     for route_set in sets:
         by_problem[route_set.problem_id].append(route_set)
     weights = None
-    if config.bucket_weights is not None:
+    if config.bucket_quotas is not None:
+        sizes = Counter(p.bucket or "" for p in problems)
+        weights = {p.id: config.bucket_quotas.get(p.bucket or "", 0.0) / sizes[p.bucket or ""] for p in problems}
+        if not any(weights.values()):
+            raise DataError("train_rl.bucket_quotas: no problem is in any of these difficulties; see problems.jsonl")
+    elif config.bucket_weights is not None:
         table = config.bucket_weights
         weights = {p.id: table.get(p.bucket or "", 1.0) for p in problems}
     return list(
@@ -166,28 +168,6 @@ def make_contrast(recipe: Recipe, problems: Mapping[str, Problem]) -> Callable[[
     return contrast
 
 
-def make_evaluator(recipe: Recipe, dev: Sequence[Problem]) -> Callable[[Generator, int], dict[str, float]]:
-    """Greedy bare accuracy on a fixed dev set; key `dev_bare`, and one per problem group."""
-    config = recipe.train_rl
-    chosen = spread(dev, config.dev_limit)
-    params = SamplingParams(max_tokens=config.max_tokens, temperature=0.0, seed=recipe.seed)
-
-    def evaluate(generator: Generator, step: int) -> dict[str, float]:
-        requests = [
-            GenRequest(key=p.id, messages=bare_messages(p.question, recipe.prompt.style), problem=p) for p in chosen
-        ]
-        right: dict[str, list[bool]] = defaultdict(list)
-        for index, completions in generator.generate(requests, params):
-            problem = chosen[index]
-            correct = answers.is_correct(answers.strict_answer(completions[0].text), problem)
-            right["dev_bare"].append(correct)
-            if problem.group:
-                right[f"dev_bare/{problem.group}"].append(correct)
-        return {key: sum(flags) / len(flags) for key, flags in right.items()}
-
-    return evaluate
-
-
 def make_steering(recipe: Recipe, train: Sequence[Problem]) -> Steering:
     """What decides while training which rows keep their routes."""
     config = recipe.train_rl
@@ -203,10 +183,11 @@ def make_steering(recipe: Recipe, train: Sequence[Problem]) -> Steering:
 
 @dataclass(frozen=True)
 class RlInputs:
-    """Problems by split, as train-rl needs them."""
+    """Problems by split, as train-rl needs them. shown: routes of dev problems, drawn without labels."""
 
     train: Sequence[Problem]
     dev: Sequence[Problem]
+    shown: Shown = field(default_factory=dict)
 
 
 def run_train_rl(
@@ -263,7 +244,7 @@ def run_train_rl(
             bare_messages=lambda problem_id: bare_messages(problems[problem_id].question, style),
             on_samples=on_samples,
             on_metrics=on_metrics,
-            evaluate=make_evaluator(recipe, inputs.dev),
+            evaluate=make_evaluator(recipe, inputs.dev, inputs.shown),
             eval_every=config.eval_every,
             out_dir=stage.path("adapter"),
             resume=resume,
@@ -291,15 +272,18 @@ def _summary(stage: Stage, plan: Sequence[PlanRow], result: TrainResult) -> Summ
     curve = [row for row in read_metrics(stage.path("metrics.jsonl")) if "dev_bare" in row]
     lam = {row.step: row.lam for row in plan}
     shares = _routed_share(plan)
+    beside = any("dev_routed" in row for row in curve)
     rows = [
         [
             str(row["step"]),
             f"{lam.get(int(row['step']), 0.0):.2f}",
             percent(shares.get(int(row["step"]))),
             percent(row["dev_bare"]),
+            *([percent(row.get("dev_routed")), percent(row.get("dev_autonomy"))] if beside else []),
         ]
         for row in curve
     ]
+    columns = ["step", "lambda", "routed %", "bare dev %", *(["with routes %", "bare/routed %"] if beside else [])]
     data = {
         **{key: value for key, value in result.metrics.items() if isinstance(value, int | float)},
         "steps": result.steps,
@@ -310,7 +294,7 @@ def _summary(stage: Stage, plan: Sequence[PlanRow], result: TrainResult) -> Summ
     return Summary(
         "train_rl",
         data,
-        [Table("Bare accuracy on dev while the routes fade", ["step", "lambda", "routed %", "bare dev %"], rows)],
+        [Table("Bare accuracy on dev while the routes fade", columns, rows)],
         files=[str(stage.path(n)) for n in ("adapter", "plan.jsonl", "samples.jsonl", "metrics.jsonl")],
     )
 
