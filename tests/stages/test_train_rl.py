@@ -121,6 +121,16 @@ def test_spare_rows_and_members_of_bare_groups_are_in_the_plan(tmp_path: Path) -
     assert any(row.members for row in plan) and any(row.routed for row in plan)
 
 
+def test_spares_are_counted_apart(tmp_path: Path) -> None:
+    stage = opened(tmp_path, refill=3)
+    summary = plan_summary(stage, make_plan(stage.recipe, TRAIN, SETS))
+    assert summary.data["rows"] == 8
+    assert summary.notes == [
+        "4 of 8 groups show routes; none from step 2",
+        "12 spare groups, for those without variance",
+    ]
+
+
 def test_spares_members_and_contrast_reach_the_engine(tmp_path: Path) -> None:
     _, trainer = train(tmp_path, refill=1, routes_in_group=1.0, token_signal=0.5, p_max=0.0)
     (job,) = trainer.jobs

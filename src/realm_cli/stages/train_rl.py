@@ -72,6 +72,16 @@ def make_plan(recipe: Recipe, problems: Sequence[Problem], sets: Sequence[RouteS
     )
 
 
+def without_spares(recipe: Recipe, plan: Sequence[PlanRow]) -> tuple[list[PlanRow], dict[int, list[PlanRow]]]:
+    """(rows of the steps, step -> its spare rows)."""
+    size = recipe.train_rl.groups_per_step
+    spares: dict[int, list[PlanRow]] = defaultdict(list)
+    for row in plan:
+        if row.slot >= size:
+            spares[row.step].append(row)
+    return [row for row in plan if row.slot < size], spares
+
+
 def run_plan(stage: Stage, train: Sequence[Problem], sets_path: Path | None) -> list[PlanRow]:
     """Write plan.jsonl, or read the one that an interrupted run left."""
     path = stage.path("plan.jsonl")
@@ -230,12 +240,9 @@ def run_train_rl(
             advance(row["step"] - seen, _note(row))
             seen = row["step"]
 
-        spares: dict[int, list[PlanRow]] = defaultdict(list)
-        for row in plan:
-            if row.slot >= config.groups_per_step:
-                spares[row.step].append(row)
+        main, spares = without_spares(recipe, plan)
         job = RlJob(
-            plan=[row for row in plan if row.slot < config.groups_per_step],
+            plan=main,
             spares=spares,
             steps=config.steps,
             groups_per_step=config.groups_per_step,
@@ -253,7 +260,7 @@ def run_train_rl(
             contrast=make_contrast(recipe, problems),
         )
         result = trainer.train(job)
-    return _summary(stage, plan, result)
+    return _summary(stage, main, result)
 
 
 def _note(row: Mapping[str, Any]) -> str:
@@ -308,6 +315,7 @@ def _routed_share(plan: Sequence[PlanRow]) -> dict[int, float]:
 
 def plan_summary(stage: Stage, plan: Sequence[PlanRow]) -> Summary:
     """What --plan-only prints: the fade by tenths of the run."""
+    plan, spares = without_spares(stage.recipe, plan)
     shares, lam = _routed_share(plan), {row.step: row.lam for row in plan}
     steps = stage.recipe.train_rl.steps
     marks = sorted({min(steps - 1, i * steps // 10) for i in range(11)})
@@ -320,6 +328,9 @@ def plan_summary(stage: Stage, plan: Sequence[PlanRow]) -> Summary:
         "train_rl",
         data,
         [Table("Plan", ["step", "lambda", "routed %"], rows)],
-        notes=[f"{routed} of {len(plan)} groups show routes; {until}"],
+        notes=[
+            f"{routed} of {len(plan)} groups show routes; {until}",
+            *([f"{sum(map(len, spares.values()))} spare groups, for those without variance"] if spares else []),
+        ],
         files=[str(stage.path("plan.jsonl"))],
     )
