@@ -19,7 +19,7 @@ PACKAGE = ROOT / "src" / "realm_cli"
 
 # Part of the package -> the parts that it may import (itself and `realm_cli.__version__` always).
 _BASE = {"errors", "records", "protocols", "prompts"}
-_CORE = _BASE | {"recipe", "method", "domains", "artifacts"}
+_CORE = _BASE | {"recipe", "method", "domains", "artifacts", "run_folder"}
 ALLOWED: dict[str, set[str]] = {
     "": set(),
     "__main__": {"cli"},
@@ -32,6 +32,7 @@ ALLOWED: dict[str, set[str]] = {
     "method": _BASE,
     "domains": _BASE | {"method"},
     "artifacts": _BASE | {"recipe", "method"},
+    "run_folder": {"errors", "recipe", "artifacts"},
     "checking": _BASE | {"recipe", "method"},
     "stages": _CORE | {"checking"},
     "report": _CORE,
@@ -39,7 +40,7 @@ ALLOWED: dict[str, set[str]] = {
     "cli": _CORE | {"checking", "stages", "report", "engines"},
 }
 ENGINE_ONLY = {"torch", "transformers", "peft", "trl", "bitsandbytes", "accelerate", "datasets", "openai"}
-COMMANDS = ["distill", "rollout", "verify", "refine", "train-rl", "eval", "domain", "demo"]
+COMMANDS = ["distill", "rollout", "verify", "refine", "train-rl", "eval", "verify-run", "domain", "demo"]
 HEAVY = {"torch", "transformers", "trl", "peft"}
 
 

@@ -5,15 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from realm_cli import artifacts
-from realm_cli.artifacts import Appender, Stage, digest, open_stage
+from realm_cli import run_folder
+from realm_cli.artifacts import Appender, digest
 from realm_cli.errors import ArtifactError
 from realm_cli.recipe import Recipe, parse_recipe
+from realm_cli.run_folder import Stage, open_stage
 
 
 def recipe(**blocks: Any) -> Recipe:
@@ -43,7 +46,7 @@ def test_manifest_and_recipe_are_written(tmp_path: Path) -> None:
         "routes.jsonl": {"sha256": hashlib.sha256(b'{"a": 1}\n{"a": 2}\n').hexdigest(), "rows": 2},
     }
     assert stage.done
-    assert done["versions"]["realm"] == artifacts.versions()["realm"]
+    assert done["versions"]["realm"] == run_folder.versions()["realm"]
     assert json.loads(stage.path("recipe.json").read_text(encoding="utf-8"))["train_rl"]["eaai_steps"] is None
 
 
@@ -174,9 +177,58 @@ def test_another_folder_name(tmp_path: Path) -> None:
 
 def test_git_revision_is_absent_without_git(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
-    assert artifacts._git_revision() is None
+    assert run_folder._git_revision() is None
 
 
 def test_versions_leave_out_what_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(artifacts, "_LIBRARIES", ("no-such-library-here", "pydantic"))
-    assert set(artifacts.versions()) == {"realm", "python", "pydantic"}
+    monkeypatch.setattr(run_folder, "_LIBRARIES", ("no-such-library-here", "pydantic"))
+    assert set(run_folder.versions()) == {"realm", "python", "pydantic"}
+
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from realm_cli.recipe import parse_recipe
+from realm_cli.run_folder import open_stage
+open_stage(Path(sys.argv[1]), "verify", parse_recipe({}, "test"), {})
+print("held", flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_second_process_is_refused_and_a_dead_one_holds_nothing(tmp_path: Path) -> None:
+    source = Path(run_folder.__file__).resolve().parents[1]
+    process = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(tmp_path)],
+        env=os.environ | {"PYTHONPATH": str(source)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None and process.stdout.readline() == "held\n"
+        for given in ({}, {"resume": True}, {"force": True}):
+            with pytest.raises(ArtifactError) as error:
+                open_stage(tmp_path, "verify", recipe(), {}, **given)
+            assert str(error.value) == (
+                f"{tmp_path / 'verify'}: another realm process is writing it; wait for it, stop it, "
+                "or choose another --run"
+            )
+        assert open_stage(tmp_path, "distill", recipe(), {}).folder.is_dir()  # other stages are free
+        assert (tmp_path / "verify" / "manifest.json").exists()  # --force emptied nothing
+    finally:
+        process.kill()
+        process.wait()
+    assert open_stage(tmp_path, "verify", recipe(), {}, resume=True).folder == tmp_path / "verify"
+
+
+def test_the_same_process_may_open_a_stage_again(tmp_path: Path) -> None:
+    open_stage(tmp_path, "verify", recipe(), {})
+    assert open_stage(tmp_path, "verify", recipe(), {}, resume=True)
+
+
+def test_a_file_system_without_locks_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(self: Any, **given: Any) -> None:
+        raise NotImplementedError
+
+    monkeypatch.setattr(run_folder.FileLock, "acquire", none)
+    assert open_stage(tmp_path, "verify", recipe(), {}).folder.is_dir()

@@ -138,8 +138,8 @@ def verify_once(data: Path, workers: int) -> dict[str, Any]:
     """Time, processor time and memory of one `verify` on problems.jsonl and routes.jsonl."""
     from contextlib import contextmanager
 
-    from realm_cli.artifacts import open_stage
     from realm_cli.recipe import parse_recipe
+    from realm_cli.run_folder import open_stage
     from realm_cli.stages.problems import load_problems
     from realm_cli.stages.verify import run_verify
 

@@ -1,4 +1,4 @@
-"""Ctrl-C in the middle of a rollout: what was made is kept, a rerun completes it without loss or doubles."""
+"""Ctrl-C or SIGTERM in the middle of a rollout: what was made is kept, a rerun completes it without loss or doubles."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import threading
 import time
 from pathlib import Path
 
+import pytest
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
@@ -41,7 +42,10 @@ def _serve(server: HTTPServer, gate: threading.Event) -> list[str]:
     return asked
 
 
-def test_ctrl_c_keeps_routes_and_a_rerun_completes_them(tmp_path: Path, httpserver: HTTPServer) -> None:
+@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupt_keeps_routes_and_a_rerun_completes_them(
+    sent: signal.Signals, code: int, tmp_path: Path, httpserver: HTTPServer
+) -> None:
     gate = threading.Event()
     asked = _serve(httpserver, gate)
     problems = [{"id": f"q{i}", "question": f"What is the fee of parcel {i}?", "answer": "5", "answer_type": "number"}
@@ -62,14 +66,14 @@ def test_ctrl_c_keeps_routes_and_a_rerun_completes_them(tmp_path: Path, httpserv
         deadline = time.monotonic() + 30
         while time.monotonic() < deadline and not (routes.exists() and routes.read_bytes().count(b"\n") >= 5):
             time.sleep(0.02)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(sent)
         time.sleep(0.5)  # requests under way are answered only after Ctrl-C has been seen
         gate.set()
         out, err = process.communicate(timeout=30)
     finally:
         gate.set()
         process.kill()
-    assert process.returncode == 130, err
+    assert process.returncode == code, err
     assert out == ""
     lines = [line for line in err.splitlines() if line.strip()]
     assert lines[-1] == "interrupted; what was written is kept, rerun with --resume to continue"

@@ -10,10 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from realm_cli.artifacts import Stage, open_stage
 from realm_cli.prompts import numbered, solution_text
 from realm_cli.recipe import parse_recipe
 from realm_cli.records import Problem, Route, Split
+from realm_cli.run_folder import Stage, open_stage
 
 RULES = "R1: a bag of apples counts b times c.\nR2: loose apples are added at the end."
 

@@ -82,7 +82,7 @@ class Counted:
     """A trainer that tells how many steps there are."""
 
     def train(
-        self, samples: Sequence[SFTSample], *, out_dir: Path, on_metrics: MetricSink, resume: bool = False
+        self, samples: Sequence[SFTSample], *, out_dir: Path, on_metrics: MetricSink, **given: bool
     ) -> TrainResult:
         for step in (1, 2, 4):
             on_metrics({"step": step, "total_steps": 4, "loss": 0.5})

@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 
 from fakes import FakeRlTrainer, ScriptedGenerator, no_progress
-from realm_cli.artifacts import Appender, Stage, write_rows
+from realm_cli.artifacts import Appender, write_rows
 from realm_cli.errors import DataError
 from realm_cli.prompts import check_text
 from realm_cli.protocols import Completion, GenRequest
 from realm_cli.records import PlanRow, RouteSet, Sample, ShownRoute
+from realm_cli.run_folder import Stage
 from realm_cli.stages.summary import Summary
 from realm_cli.stages.train_rl import (
     RlInputs,

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Optional
 
 import typer
 
 from realm_cli import __version__
-from realm_cli.cli import demo, distill, domain, evaluate, refine, rollout, train_rl, verify
+from realm_cli.cli import demo, distill, domain, evaluate, refine, rollout, train_rl, verify, verify_run
 
 app = typer.Typer(
     name="realm",
@@ -29,6 +33,7 @@ app.command("verify")(verify.verify)
 app.command("refine")(refine.refine)
 app.command("train-rl")(train_rl.train_rl)
 app.command("eval")(evaluate.evaluate)
+app.command("verify-run")(verify_run.verify_run)
 app.command("domain")(domain.domain)
 app.command("demo")(demo.demo)
 
@@ -50,11 +55,12 @@ def _root(
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run the program. 0 done, 1 our error in one line, 2 usage, 130 interrupted."""
+    """Run the program. 0 done, 1 our error in one line, 2 usage, 130 interrupted, 143 terminated."""
     from realm_cli.errors import RealmError
 
     try:
-        code = app(args=argv, prog_name="realm", standalone_mode=False)
+        with _terminable() as terminated:
+            code = app(args=argv, prog_name="realm", standalone_mode=False)
     except RealmError as error:
         return _fail(str(error))
     except OSError as error:
@@ -69,8 +75,28 @@ def main(argv: list[str] | None = None) -> int:
         print(text if "\n" in text else f"usage: {text.rstrip('.')}. See `realm COMMAND --help`.", file=sys.stderr)
         return 2
     if code == 130:
+        code = 143 if terminated else 130
         print("interrupted; what was written is kept, rerun with --resume to continue", file=sys.stderr)
     return code if isinstance(code, int) else 0
+
+
+@contextmanager
+def _terminable() -> Iterator[list[int]]:
+    """Meanwhile SIGTERM ends a command as Ctrl-C does; the list is filled when it comes."""
+    came: list[int] = []
+
+    def handle(number: int, frame: object) -> None:
+        came.append(number)
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield came
+        return
+    before = signal.signal(signal.SIGTERM, handle)
+    try:
+        yield came
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _fail(text: str) -> int:

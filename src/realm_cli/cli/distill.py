@@ -41,11 +41,11 @@ def distill(
     Example: realm distill --recipe demo --teacher oracle
     Example: realm distill --problems my.jsonl --rules rules.md --teacher openai:http://localhost:8000/v1#Qwen2.5-32B
     """
-    from realm_cli.artifacts import open_stage
     from realm_cli.checking import checking
     from realm_cli.cli.console import progress, say, show
     from realm_cli.cli.context import existing, keep_recipe, load_context, problems_path, read_text
     from realm_cli.cli.teachers import make_guide, replay_file
+    from realm_cli.run_folder import open_stage
     from realm_cli.stages.distill import Extras, run_distill
     from realm_cli.stages.problems import load_problems
 

@@ -51,11 +51,11 @@ def evaluate(
     Example: realm eval --run runs/demo --compare
     Example: realm eval --recipe mine --adapter sft=runs/a/distill/adapter --adapter runs/b/train_rl/adapter
     """
-    from realm_cli.artifacts import open_stage
     from realm_cli.checking import checking
     from realm_cli.cli.console import progress, say, show
     from realm_cli.cli.context import existing, keep_recipe, load_context, problems_path, read_text
     from realm_cli.cli.models import as_scorer, eval_models
+    from realm_cli.run_folder import open_stage
     from realm_cli.stages.evaluate import run_eval
     from realm_cli.stages.problems import load_problems, pick
 

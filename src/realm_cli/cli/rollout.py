@@ -40,12 +40,12 @@ def rollout(
     Example: realm rollout --problems my.jsonl --model openai:http://localhost:8000/v1#Qwen2.5-7B --n 4
     Example: realm rollout --run runs/rft --routed --sets runs/demo/verify/sets.jsonl --model student
     """
-    from realm_cli.artifacts import open_stage
     from realm_cli.checking import checking
     from realm_cli.cli.console import progress, say, show
     from realm_cli.cli.context import keep_recipe, load_context, problems_path
     from realm_cli.engines.build import build_generator
     from realm_cli.errors import ConfigError
+    from realm_cli.run_folder import open_stage
     from realm_cli.stages.problems import load_problems, spread
     from realm_cli.stages.rollout import load_sets, run_rollout
 

@@ -43,11 +43,11 @@ def train_rl(
     Example: realm train-rl --recipe demo --steps 200 --eaai-steps 120
     Example: realm train-rl --run runs/mine --adapter none --schedule linear --plan-only
     """
-    from realm_cli.artifacts import open_stage
     from realm_cli.checking import checking
     from realm_cli.cli.console import progress, say, show
     from realm_cli.cli.context import existing, keep_recipe, load_context, problems_path
     from realm_cli.errors import ArtifactError
+    from realm_cli.run_folder import open_stage
     from realm_cli.stages.evaluate import load_routes, shown_for_test
     from realm_cli.stages.problems import load_problems, pick
     from realm_cli.stages.train_rl import RlInputs, plan_summary, run_plan, run_train_rl

@@ -47,10 +47,10 @@ def verify(
     Example: realm verify --run runs/demo --explain rulebook-train-00003
     Example: realm verify --problems my.jsonl --routes routes.jsonl --run runs/mine --set verify.k=3
     """
-    from realm_cli.artifacts import open_stage
     from realm_cli.checking import checking
     from realm_cli.cli.console import progress, say, show
     from realm_cli.cli.context import keep_recipe, load_context, problems_path
+    from realm_cli.run_folder import open_stage
     from realm_cli.stages.problems import load_problems
     from realm_cli.stages.verify import read_summary, run_verify
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from realm_cli.artifacts import Appender, Stage, iter_rows, read_rows, write_rows
+from realm_cli.artifacts import Appender, iter_rows, read_rows, write_rows
 from realm_cli.errors import DataError
 from realm_cli.method import guidance
 from realm_cli.method.answers import is_correct
@@ -24,6 +24,7 @@ from realm_cli.prompts import bare_messages, numbered, ruled_messages, solution_
 from realm_cli.protocols import Generator, GenRequest, NllScorer, Progress, SamplingParams, SftTrainer, TrainResult
 from realm_cli.recipe import DistillConfig
 from realm_cli.records import GuidedCoT, Problem, Route, RouteSet, ScoredRoute, SFTSample
+from realm_cli.run_folder import Stage
 from realm_cli.stages.problems import spread
 from realm_cli.stages.summary import Summary, Table
 

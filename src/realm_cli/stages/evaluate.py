@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from realm_cli.artifacts import Appender, Stage, iter_rows, read_rows, write_json
+from realm_cli.artifacts import Appender, iter_rows, read_rows, write_json
 from realm_cli.errors import DataError
 from realm_cli.method import scoring
 from realm_cli.method.answers import answer_key, flexible_answer, is_correct
@@ -20,6 +20,7 @@ from realm_cli.method.parsing import Parsed, parse_completion
 from realm_cli.prompts import bare_messages, routed_messages, ruled_messages
 from realm_cli.protocols import Completion, Generator, GenRequest, NllScorer, Progress, SamplingParams
 from realm_cli.records import Mode, Prediction, Problem, Route, ShownRoute
+from realm_cli.run_folder import Stage
 from realm_cli.stages.reliance import hint_reliance
 from realm_cli.stages.report_tables import build_report, report_tables, rule_accuracy, weak_claims
 from realm_cli.stages.summary import Summary, percent

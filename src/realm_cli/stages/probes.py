@@ -13,11 +13,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 
-from realm_cli.artifacts import Appender, Stage, iter_rows, read_rows
+from realm_cli.artifacts import Appender, iter_rows, read_rows
 from realm_cli.method.answers import is_correct, strict_answer
 from realm_cli.prompts import answer_start, bare_messages, solution_start
 from realm_cli.protocols import Generator, GenRequest, NllScorer, Progress, SamplingParams
 from realm_cli.records import Probe, Problem, Route
+from realm_cli.run_folder import Stage
 
 ROUTES_AT_ONCE = 64
 

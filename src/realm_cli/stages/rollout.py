@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
-from realm_cli.artifacts import Appender, Stage, iter_rows, read_rows, write_rows
+from realm_cli.artifacts import Appender, iter_rows, read_rows, write_rows
 from realm_cli.errors import DataError
 from realm_cli.method.answers import is_correct
 from realm_cli.method.bridge import mentions_routes
@@ -25,6 +25,7 @@ from realm_cli.method.steps import parse_route
 from realm_cli.prompts import route_messages, routed_messages
 from realm_cli.protocols import Completion, Generator, GenRequest, Progress, SamplingParams
 from realm_cli.records import Bucket, Problem, Route, RouteSet
+from realm_cli.run_folder import Stage
 from realm_cli.stages.summary import Summary, Table, percent
 
 ROUTED = "+routes"  # end of the source's name of solutions found with routes in the prompt

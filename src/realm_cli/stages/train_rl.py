@@ -14,7 +14,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from realm_cli.artifacts import Appender, Stage, iter_rows, read_rows, write_rows
+from realm_cli.artifacts import Appender, iter_rows, read_rows, write_rows
 from realm_cli.errors import DataError
 from realm_cli.method import answers, bridge, eaai, members
 from realm_cli.method.parsing import parse_completion
@@ -32,6 +32,7 @@ from realm_cli.protocols import (
 )
 from realm_cli.recipe import Recipe
 from realm_cli.records import PlanRow, Problem, RouteSet, Sample
+from realm_cli.run_folder import Stage
 from realm_cli.stages.monitor import Shown, make_evaluator
 from realm_cli.stages.summary import Summary, Table, percent
 

@@ -13,13 +13,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from realm_cli.artifacts import Stage, iter_rows, write_json
+from realm_cli.artifacts import iter_rows, write_json
 from realm_cli.checking import without_verdict
 from realm_cli.errors import DataError
 from realm_cli.method.leak import leak_auc, probe_rows
 from realm_cli.method.route_sets import realised
 from realm_cli.protocols import Progress
 from realm_cli.records import Problem, RouteSet
+from realm_cli.run_folder import Stage
 from realm_cli.stages.summary import Summary, Table, percent
 from realm_cli.stages.verify_parts import Part, Tally, join_files, score_parts, split
 

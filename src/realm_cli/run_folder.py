@@ -1,0 +1,205 @@
+"""The folder of a stage: who may write it, and what it was made from (recipe.json, manifest.json).
+
+runs/<name>/<stage>/ holds a stage's files. A stage that holds files is refused unless `--resume` (same recipe and
+inputs: the work continues) or `--force` (the folder is emptied first). While a process writes a stage, another one is
+refused; a process that has ended holds nothing. Usage: `stage = open_stage(run, "verify", recipe, inputs)`.
+"""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import json
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from realm_cli import __version__
+from realm_cli.artifacts import digest, write_json
+from realm_cli.errors import ArtifactError
+from realm_cli.recipe import Recipe
+
+_LIBRARIES = ("torch", "transformers", "peft", "trl", "bitsandbytes", "math-verify", "openai")
+_HELD: dict[str, FileLock] = {}  # by lock file, until this process ends
+
+
+class Stage:
+    """One stage's folder: paths, the resume/force rule, recipe.json and manifest.json."""
+
+    def __init__(self, folder: Path, name: str, recipe: Recipe) -> None:
+        self.folder, self.name, self.recipe = folder, name, recipe
+        self.earlier: dict[str, Any] = {}  # the manifest of the work that this one continues
+        self._manifest: dict[str, Any] = {}
+
+    def path(self, name: str) -> Path:
+        """A file of this stage."""
+        return self.folder / name
+
+    @property
+    def done(self) -> bool:
+        """True once the stage has finished."""
+        return bool(_read_json(self.path("manifest.json")).get("status") == "done")
+
+    def open(
+        self, inputs: Mapping[str, Path | None], *, resume: bool = False, force: bool = False, append: bool = False
+    ) -> Stage:
+        """Claim the folder. `append` stages (rollout) continue without --resume as long as the settings agree."""
+        self._claim()
+        given = {key: path for key, path in inputs.items() if path is not None}
+        digests = {key: {"path": str(path), "sha256": digest(path)} for key, path in given.items()}
+        filled = self.folder.is_dir() and any(self.folder.iterdir())
+        if filled and force:
+            shutil.rmtree(self.folder)
+        elif filled and not (resume or append):
+            raise ArtifactError(
+                f"{self.folder}: already holds a {self.name} stage; add --resume to continue it or --force to redo it"
+            )
+        elif filled:
+            self._check_same(digests, inputs_too=not append)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ArtifactError(f"{self.folder}: cannot be made ({error.strerror}); choose another --run") from None
+        self.earlier = _read_json(self.path("manifest.json"))
+        self._manifest = {
+            "stage": self.name,
+            "status": "running",
+            "command": " ".join(["realm", *sys.argv[1:]]),
+            "started": _now(),
+            "seed": self.recipe.seed,
+            "inputs": digests,
+            "versions": versions(),
+            "git": _git_revision(),
+        }
+        if not (resume and self.done):
+            write_json(self.path("recipe.json"), self.recipe.model_dump(mode="json"))
+            write_json(self.path("manifest.json"), self._manifest)
+        return self
+
+    def _claim(self) -> None:
+        """Keep other processes out until this one ends. No lock where the file system has none."""
+        try:
+            self.folder.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ArtifactError(f"{self.folder}: cannot be made ({error.strerror}); choose another --run") from None
+        lock = FileLock(self.folder.parent / f".{self.folder.name}.lock", is_singleton=True, thread_local=False)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise ArtifactError(
+                f"{self.folder}: another realm process is writing it; wait for it, stop it, or choose another --run"
+            ) from None
+        except (NotImplementedError, OSError):
+            return
+        _HELD[lock.lock_file] = lock
+
+    def note(self, **facts: Any) -> None:
+        """Add facts to the manifest while the stage runs."""
+        self._manifest |= facts
+        write_json(self.path("manifest.json"), self._manifest)
+
+    def finish(self, status: str = "done", **facts: Any) -> None:
+        """Close the manifest with row counts and digests of the outputs."""
+        outputs = {}
+        for file in sorted(self.folder.rglob("*")):
+            parts = file.relative_to(self.folder).parts
+            if not file.is_file() or file.name in ("manifest.json", "recipe.json") or "checkpoints" in parts:
+                continue
+            entry: dict[str, Any] = {"sha256": digest(file)}
+            if file.suffix == ".jsonl":
+                with file.open("rb") as lines:
+                    entry["rows"] = sum(1 for _ in lines)
+            outputs["/".join(parts)] = entry
+        self._manifest |= {"status": status, "finished": _now(), "outputs": outputs, **facts}
+        write_json(self.path("manifest.json"), self._manifest)
+
+    def _as_read_now(self, old: dict[str, Any]) -> dict[str, Any]:
+        """An older version's recipe, with the defaults of the keys that it did not have."""
+        try:
+            return type(self.recipe).model_validate(old).model_dump(mode="json") if old else old
+        except ValueError:  # it has keys that are no more
+            return old
+
+    def _check_same(self, digests: Mapping[str, Mapping[str, str]], *, inputs_too: bool) -> None:
+        old = self._as_read_now(_read_json(self.path("recipe.json")))
+        if old:
+            changed = _changed(relevant(old, self.name), relevant(self.recipe.model_dump(mode="json"), self.name))
+            if changed:
+                raise ArtifactError(
+                    f"{self.folder}: made with another recipe ({', '.join(changed[:4])}); use --force or another --run"
+                )
+        before = _read_json(self.path("manifest.json")).get("inputs", {})
+        for key, entry in digests.items():
+            if inputs_too and key in before and before[key]["sha256"] != entry["sha256"]:
+                raise ArtifactError(
+                    f"{self.folder}: its input {key} ({entry['path']}) has changed since; use --force to redo the stage"
+                )
+
+
+def open_stage(
+    run: Path,
+    name: str,
+    recipe: Recipe,
+    inputs: Mapping[str, Path | None],
+    *,
+    resume: bool = False,
+    force: bool = False,
+    append: bool = False,
+    folder: str | None = None,
+) -> Stage:
+    """Open `run/<name>` (or `run/<folder>`) for writing; see Stage.open."""
+    return Stage(run / (folder or name), name, recipe).open(inputs, resume=resume, force=force, append=append)
+
+
+def relevant(recipe: Mapping[str, Any], stage: str) -> dict[str, Any]:
+    """The part of a resolved recipe that decides a stage's output."""
+    keep = {key: recipe.get(key) for key in ("seed", "student", "prompt", stage)}
+    if stage == "rollout":  # more models, problems or samples may be added to a rollout
+        rollout = dict(recipe.get("rollout") or {})
+        keep["rollout"] = {key: rollout.get(key) for key in ("temperature", "top_p", "max_tokens")}
+    return keep
+
+
+def _changed(old: object, new: object, at: str = "") -> list[str]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        keys = [*old, *(key for key in new if key not in old)]
+        return [name for key in keys for name in _changed(old.get(key), new.get(key), f"{at}.{key}" if at else key)]
+    return [] if old == new else [f"{at}: {old} -> {new}"]
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return data if isinstance(data, dict) else {}
+
+
+def versions() -> dict[str, str]:
+    """Installed versions of realm, Python and the libraries that decide results."""
+    found = {"realm": __version__, "python": platform.python_version()}
+    for name in _LIBRARIES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def _git_revision() -> str | None:
+    try:
+        place = Path(__file__).parent
+        found = subprocess.run(["git", "rev-parse", "HEAD"], cwd=place, capture_output=True, text=True, timeout=5)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return found.stdout.strip() or None if found.returncode == 0 else None
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
