@@ -72,6 +72,7 @@ class SftConfig(Block):
     micro_batch: int = Field(16, ge=1)
     warmup: float = Field(0.03, ge=0, lt=1)
     max_length: int = Field(2048, ge=16)
+    save_every: int = Field(200, ge=1)  # steps between checkpoints, which --resume goes on from
     grad_checkpointing: bool = False
 
 

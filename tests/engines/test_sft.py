@@ -143,7 +143,14 @@ def test_ctrl_c_keeps_the_work_and_resume_continues(tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-5"]
     log: list[dict[str, Any]] = []
     LoraSftTrainer(toy_loaded(), _config(), 0).train(_rows(), out_dir=out, on_metrics=log.append, resume=True)
-    assert [row["step"] for row in log] == [0, 6, 7, 8, 9, 10, 11, 12]
+    assert [row["step"] for row in log] == [5, 6, 7, 8, 9, 10, 11, 12]
+    assert log[0] == {"step": 5, "total_steps": 12, "resumed_from": 5}
+
+
+def test_checkpoints_are_kept_on_the_way(tmp_path: Path) -> None:
+    out = tmp_path / "adapter"
+    LoraSftTrainer(toy_loaded(), _config(save_every=5), 0).train(_rows(), out_dir=out, on_metrics=lambda row: None)
+    assert sorted(path.name for path in (tmp_path / "checkpoints").iterdir()) == ["step-10", "step-12"]
 
 
 def test_nf4_on_the_cpu(tmp_path: Path) -> None:

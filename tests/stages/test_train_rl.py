@@ -348,10 +348,10 @@ def test_ctrl_c_keeps_rows_and_resume_completes_without_doubles(tmp_path: Path) 
     assert [row["step"] for row in load(folder / "samples.jsonl")] == [0] * 4 + [1] * 4
     _, trainer = train(tmp_path / "cut", resume=True)
     assert (folder / "samples.jsonl").read_bytes().startswith(kept)
-    for file in ("samples.jsonl", "plan.jsonl"):
+    for file in ("samples.jsonl", "plan.jsonl", "metrics.jsonl"):
         assert (folder / file).read_bytes() == (tmp_path / "whole/train_rl" / file).read_bytes()
-    rows = load(folder / "metrics.jsonl")
-    assert [row["step"] for row in rows if "resumed_from" not in row] == [0, 1, 2, 3, 4]
+    rows = load(folder / "timing.jsonl")
+    assert [row["step"] for row in rows] == [0, 1, 2, 2, 3, 4]
     assert sum("resumed_from" in row for row in rows) == 1
     assert trainer.evaluated == [4]
 
@@ -370,9 +370,20 @@ def test_rows_after_the_last_checkpoint_are_made_again_once(tmp_path: Path) -> N
         out_file.write('{"id": "cut off in the mid')
     train(tmp_path / "cut", resume=True)
     assert (folder / "samples.jsonl").read_bytes() == (tmp_path / "whole/train_rl/samples.jsonl").read_bytes()
-    steps = [(row["step"], row.get("reward")) for row in load(folder / "metrics.jsonl") if "resumed_from" not in row]
+    steps = [(row["step"], row.get("reward")) for row in load(folder / "metrics.jsonl")]
     assert [step for step, _ in steps] == [0, 1, 2, 3, 4]
     assert -9.0 not in [reward for _, reward in steps]
+
+
+def test_without_a_checkpoint_all_comes_again(tmp_path: Path) -> None:
+    train(tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "cut", fail_after=2)
+    folder = tmp_path / "cut" / "train_rl"
+    (folder / "fake_state.json").unlink()
+    train(tmp_path / "cut", resume=True)
+    for file in ("samples.jsonl", "metrics.jsonl"):
+        assert (folder / file).read_bytes() == (tmp_path / "whole/train_rl" / file).read_bytes()
 
 
 BAD = f"{check_text([True, False], [None, 1])}\n{bare_slip(0)}"

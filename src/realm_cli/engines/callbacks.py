@@ -11,12 +11,9 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
-import shutil
 import time
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -29,8 +26,6 @@ from realm_cli.errors import EngineError
 from realm_cli.protocols import Completion, MetricSink, Scored
 from realm_cli.recipe import LoraSettings
 from realm_cli.records import PlanRow
-
-STATE_FILE = "trainer_state.json"
 
 
 def attach_lora(loaded: LoadedModel, settings: LoraSettings, seed: int, *, checkpointing: bool = False) -> PeftModel:
@@ -99,92 +94,6 @@ def quiet() -> Iterator[None]:
             hf_logging.set_verbosity(verbosity)
             if bars:
                 hf_logging.enable_progress_bar()
-
-
-def replace_folder(new: Path, target: Path) -> None:
-    """Put folder `new` in the place of `target`; a reader sees the old or the new folder, never a half."""
-    old = target.with_name(f".{target.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if target.exists():
-        os.replace(target, old)
-    os.replace(new, target)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def save_adapter(model: PeftModel, tokenizer: Any, out_dir: Path, label: str) -> None:
-    """Write adapter_model.safetensors, adapter_config.json and the tokenizer with its chat template, atomically."""
-    partial = out_dir.with_name(f".{out_dir.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        model.save_pretrained(str(partial), selected_adapters=["default"], save_embedding_layers=False)
-        tokenizer.save_pretrained(str(partial))
-        replace_folder(partial, out_dir)
-    except OSError as error:
-        raise EngineError(f"{out_dir}: the adapter of {label} cannot be written ({error}); free the path") from None
-
-
-def newest_checkpoint(root: Path) -> Path | None:
-    """The complete checkpoint `step-N` with the highest N."""
-    found = [path for path in root.glob("step-*") if (path / STATE_FILE).is_file()]
-    return max(found, key=lambda path: int(path.name.removeprefix("step-")), default=None)
-
-
-class AtomicCheckpoints:
-    """Mix-in for a Trainer: checkpoints are `checkpoints/step-N`, written aside and renamed; the newest two stay.
-
-    Also: no telemetry, and `mid_update` tells whether an optimizer step is under way (then nothing is saved).
-    """
-
-    mid_update = False
-    _target: str | None = None
-
-    def _send_telemetry(self) -> None:
-        """Training reports to nobody."""
-
-    def _get_output_dir(self, trial: Any) -> str:
-        return self._target or self.args.output_dir  # type: ignore[attr-defined]
-
-    def _extra_state(self, folder: Path) -> None:
-        """Hook: write further files into the checkpoint."""
-
-    def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        from transformers import Trainer
-
-        root, step = Path(self.args.output_dir), self.state.global_step  # type: ignore[attr-defined]
-        partial = root / ".partial"
-        shutil.rmtree(partial, ignore_errors=True)
-        self._target = str(partial)
-        try:
-            Trainer._save_checkpoint(self, model, trial)  # type: ignore[arg-type]
-        finally:
-            self._target = None
-        written = partial / f"checkpoint-{step}"
-        (written / "training_args.bin").unlink(missing_ok=True)  # a pickle that nothing reads
-        self._extra_state(written)
-        replace_folder(written, root / f"step-{step}")
-        shutil.rmtree(partial, ignore_errors=True)
-        kept = sorted(root.glob("step-*"), key=lambda path: int(path.name.removeprefix("step-")))
-        for path in kept[:-2]:
-            shutil.rmtree(path, ignore_errors=True)
-
-    def save_now(self) -> None:
-        """A checkpoint of the last complete step, if there is one and no update is half done."""
-        if self.state.global_step and not self.mid_update:  # type: ignore[attr-defined]
-            self._save_checkpoint(self.model, None)  # type: ignore[attr-defined]
-
-
-class UpdateGuard(TrainerCallback):
-    """Keeps `trainer.mid_update` true."""
-
-    def __init__(self, trainer: AtomicCheckpoints) -> None:
-        self.trainer = trainer
-
-    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.trainer.mid_update = True
-
-    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.trainer.mid_update = False
 
 
 class LogSink(TrainerCallback):

@@ -29,17 +29,8 @@ from trl.trainer.utils import use_adapter
 
 from realm_cli.engines.batches import Pack, TokenRow, micro_batches, pad_id_of, pad_rows
 from realm_cli.engines.bridge_loss import bridge_loss, bridge_rows, member_rows
-from realm_cli.engines.callbacks import (
-    AtomicCheckpoints,
-    RlStepEnd,
-    UpdateGuard,
-    adapter_to_float32,
-    attach_lora,
-    is_dead,
-    newest_checkpoint,
-    quiet,
-    save_adapter,
-)
+from realm_cli.engines.callbacks import RlStepEnd, adapter_to_float32, attach_lora, is_dead, quiet
+from realm_cli.engines.checkpoints import AtomicCheckpoints, UpdateGuard, newest_checkpoint, restore, save_adapter
 from realm_cli.engines.grpo_setup import check_plan, trl_arguments
 from realm_cli.engines.loading import LoadedModel, encode_prompt, end_ids
 from realm_cli.engines.logprobs import row_logprobs
@@ -80,6 +71,8 @@ class RouteGrpoTrainer:
             model = attach_lora(self.loaded, self.config.lora, self.seed, checkpointing=self.config.grad_checkpointing)
             live = dataclasses.replace(self.loaded, model=model)
             trainer = _Trainer(job, live, self.config, self.seed, self.engine)
+            if job.resume:
+                restore(job.out_dir)
             start = newest_checkpoint(trainer.root) if job.resume else None
             if start is not None:
                 trainer.best = json.loads((start / BEST_FILE).read_text(encoding="utf-8"))

@@ -151,12 +151,25 @@ def _base(
         raise EngineError(_why(source, error, trust_remote_code)) from None
     if not nf4:
         net = net.to(place)
+    elif place == "cpu":
+        _without_packing(net)
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     tokenizer.padding_side = "left"
     net.config._name_or_path = net.name_or_path = source.label  # what a new adapter records as its base
     net.requires_grad_(False)
     return tokenizer, net
+
+
+def _without_packing(net: Any) -> None:
+    """Keep bitsandbytes from repacking NF4 weights for processors with bfloat16 products.
+
+    It does so within the first forward without gradients, rounds the scales for good and then computes in bfloat16:
+    what a model says would depend on what it was asked before, and a resumed run would not be the interrupted one's.
+    """
+    for module in net.modules():
+        if hasattr(module, "support_avx512bf16_for_cpu"):
+            module.support_avx512bf16_for_cpu = False
 
 
 def _with_adapter(net: Any, label: str, adapter: Path, trainable: bool) -> Any:

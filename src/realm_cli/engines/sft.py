@@ -25,18 +25,8 @@ from transformers import PrinterCallback
 from trl import SFTConfig as TrlConfig
 from trl import SFTTrainer as TrlTrainer
 
-from realm_cli.engines.callbacks import (
-    AtomicCheckpoints,
-    LogSink,
-    UpdateGuard,
-    adapter_to_float32,
-    attach_lora,
-    newest_checkpoint,
-    on_cuda,
-    optimizer_name,
-    quiet,
-    save_adapter,
-)
+from realm_cli.engines.callbacks import LogSink, adapter_to_float32, attach_lora, on_cuda, optimizer_name, quiet
+from realm_cli.engines.checkpoints import AtomicCheckpoints, UpdateGuard, newest_checkpoint, save_adapter
 from realm_cli.engines.loading import LoadedModel, encode_completion, encode_prompt, end_ids
 from realm_cli.errors import EngineError
 from realm_cli.protocols import MetricSink, TrainResult
@@ -115,9 +105,9 @@ class LoraSftTrainer:
     ) -> TrainResult:
         """Train and write `out_dir/adapter_model.safetensors`, adapter_config.json and the tokenizer.
 
-        `on_metrics` first gets step 0 with row counts and dropped ids, then loss (nats a token), lr and gradient norm
-        every few steps. in_order: once over the samples, as they come. Ctrl-C keeps adapter and checkpoint
-        (`resume=True` continues from it) and is raised again.
+        `on_metrics` first gets step 0 with row counts and dropped ids, or `resumed_from`, then loss (nats a token), lr
+        and gradient norm every few steps. in_order: once over the samples, as they come. Checkpoints every `save_every`
+        steps; Ctrl-C keeps the adapter as well and is raised again.
         """
         tokenizer = self.loaded.tokenizer
         rows, dropped = encode_samples(
@@ -130,10 +120,13 @@ class LoraSftTrainer:
         sink = LogSink(on_metrics)
         with quiet():
             trainer = self._trainer(rows, steps, checkpoints, sink, in_order)
-            on_metrics(
-                {"step": 0, "total_steps": steps, "rows": len(rows), "dropped": len(dropped), "dropped_ids": dropped}
-            )
             start = newest_checkpoint(checkpoints) if resume else None
+            if start is None:
+                counts = {"rows": len(rows), "dropped": len(dropped), "dropped_ids": dropped}
+                on_metrics({"step": 0, "total_steps": steps, **counts})
+            else:
+                at = int(start.name.removeprefix("step-"))
+                on_metrics({"step": at, "total_steps": steps, "resumed_from": at})
             try:
                 trainer.train(resume_from_checkpoint=str(start) if start else None)
             except KeyboardInterrupt:
@@ -174,7 +167,8 @@ class LoraSftTrainer:
             bf16=False,
             seed=self.seed,
             logging_steps=max(1, min(10, steps // 50)),
-            save_strategy="no",
+            save_strategy="steps",
+            save_steps=config.save_every,
             report_to=[],
             disable_tqdm=True,
             dataloader_pin_memory=on_cuda(self.loaded),

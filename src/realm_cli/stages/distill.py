@@ -108,7 +108,12 @@ def run_distill(
 
             def on_metrics(row: dict[str, Any]) -> None:
                 nonlocal seen
-                out.add(row)
+                if "resumed_from" in row:  # what came after the checkpoint will come again
+                    out.keep_steps(row["resumed_from"] + 1)
+                else:
+                    if row.get("step") == 0:
+                        out.keep_steps(0)
+                    out.add(row)
                 steps = row.get("total_steps")
                 now = int(total * row.get("step", 0) / steps) if steps else seen
                 advance(now - seen, f"loss {row['loss']:.3f}" if "loss" in row else "")

@@ -217,6 +217,7 @@ def run_train_rl(
     with (
         Appender(stage.path("samples.jsonl")) as samples_out,
         Appender(stage.path("metrics.jsonl")) as metrics_out,
+        Appender(stage.path("timing.jsonl")) as timing_out,
         progress("train-rl", config.steps) as advance,
     ):
         steering, credited = make_steering(recipe, inputs.train), Counter[str]()
@@ -230,6 +231,10 @@ def run_train_rl(
 
         def on_metrics(row: dict[str, Any]) -> None:
             nonlocal seen
+            timing_out.add({k: v for k, v in row.items() if k in ("step", "resumed_from") or k.startswith("seconds")})
+            if row["step"] == 0 and resume:  # there was no checkpoint: all comes again
+                samples_out.keep_steps(0)
+                metrics_out.keep_steps(0)
             if "resumed_from" in row:  # samples count steps from 0, metrics rows come after their step
                 samples_out.keep_steps(row["resumed_from"])
                 metrics_out.keep_steps(row["resumed_from"] + 1)
@@ -237,7 +242,8 @@ def run_train_rl(
                     done = list(earlier)
                     steering.observe(done)
                     credited.update({s.plan_id: s.problem_id for s in done if s.bridge_weight}.values())
-            metrics_out.add(row)
+            else:  # what a rerun with the same seed gives again, to the last digit
+                metrics_out.add({key: value for key, value in row.items() if not key.startswith("seconds")})
             advance(row["step"] - seen, _note(row))
             seen = row["step"]
 
