@@ -126,6 +126,7 @@ class FakeRlTrainer:
     bridged: list[tuple[str, str]] = field(default_factory=list)  # (problem id, own solution) of bridge targets
     evaluated: list[int] = field(default_factory=list)
     jobs: list[RlJob] = field(default_factory=list)
+    extra: dict[str, float] = field(default_factory=dict)  # further metrics of every step
     best: dict[str, float] = field(default_factory=lambda: {"dev_bare": -1.0, "best_step": 0})
 
     def train(self, job: RlJob) -> TrainResult:
@@ -145,7 +146,7 @@ class FakeRlTrainer:
                 continue
             if self.fail_after is not None and step > self.fail_after:
                 raise KeyboardInterrupt
-            row = {"step": step, "reward": self._step(job, list(rows))}
+            row = {"step": step, "reward": self._step(job, list(rows)), **self.extra}
             if step % job.eval_every == 0 or step == job.steps:
                 row |= self._evaluate(job, step)
             row["best_step"] = self.best["best_step"]

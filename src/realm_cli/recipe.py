@@ -168,6 +168,20 @@ class BridgeConfig(Block):
     quota: int | None = Field(None, ge=1)  # routed groups of one problem that are credited; None = all
 
 
+class AlarmsConfig(Block):
+    """When a run says that it goes wrong, and stops (stages/alarms.py)."""
+
+    window: int = Field(10, ge=1)  # steps that means are taken over
+    patience: int = Field(50, ge=0)  # steps that an alarm may hold before the run stops; 0 = never stop
+    truncated: float = Field(0.5, ge=0, le=1)
+    form: float = Field(0.05, ge=0, le=1)
+    verdicts: float = Field(0.02, ge=0, le=0.5)  # fewer than this share of one kind
+    length: float = Field(3.0, ge=1)
+    gap: float = Field(0.1, gt=0)  # nats a token
+    spike: float = Field(50.0, gt=1)
+    bare_drop: float = Field(0.03, ge=0)
+
+
 class TrainRlConfig(Block):
     """GRPO with fading routes (method.md sections 9 and 10)."""
 
@@ -207,6 +221,7 @@ class TrainRlConfig(Block):
     grad_checkpointing: bool = False
     bridge: BridgeConfig = BridgeConfig()
     reward: RewardConfig = RewardConfig()
+    alarms: AlarmsConfig = AlarmsConfig()
 
     @property
     def fade_steps(self) -> int:

@@ -163,6 +163,9 @@ def relevant(recipe: Mapping[str, Any], stage: str) -> dict[str, Any]:
     if stage == "rollout":  # more models, problems or samples may be added to a rollout
         rollout = dict(recipe.get("rollout") or {})
         keep["rollout"] = {key: rollout.get(key) for key in ("temperature", "top_p", "max_tokens")}
+    block = keep.get("train_rl")
+    if isinstance(block, dict):  # when to warn and stop changes nothing of what is made
+        keep["train_rl"] = {key: value for key, value in block.items() if key != "alarms"}
     return keep
 
 

@@ -11,21 +11,14 @@ import pytest
 
 from fakes import FakeRlTrainer, ScriptedGenerator, no_progress
 from realm_cli.artifacts import Appender, write_rows
-from realm_cli.errors import DataError
+from realm_cli.errors import Alarm, DataError
 from realm_cli.prompts import check_text
 from realm_cli.protocols import Completion, GenRequest
 from realm_cli.records import PlanRow, RouteSet, Sample, ShownRoute
 from realm_cli.run_folder import Stage
+from realm_cli.stages.plan import make_plan, plan_summary, run_plan
 from realm_cli.stages.summary import Summary
-from realm_cli.stages.train_rl import (
-    RlInputs,
-    make_evaluator,
-    make_plan,
-    make_scorer,
-    plan_summary,
-    run_plan,
-    run_train_rl,
-)
+from realm_cli.stages.train_rl import RlInputs, make_evaluator, make_scorer, run_train_rl
 from stages.helpers import apples, bare_right, bare_slip, gold, load, right, slip, stage_in, text_of
 
 TRAIN = [apples(i) for i in range(4)]
@@ -384,6 +377,26 @@ def test_without_a_checkpoint_all_comes_again(tmp_path: Path) -> None:
     train(tmp_path / "cut", resume=True)
     for file in ("samples.jsonl", "metrics.jsonl"):
         assert (folder / file).read_bytes() == (tmp_path / "whole/train_rl" / file).read_bytes()
+
+
+def test_alarms_are_said_and_kept_and_stop_the_run(tmp_path: Path) -> None:
+    write_rows(tmp_path / "sets.jsonl", SETS)
+
+    def run(folder: Path, resume: bool = False, **alarms: Any) -> tuple[Summary, list[str]]:
+        stage = opened(folder, resume=resume, alarms=alarms)
+        plan, said = run_plan(stage, TRAIN, tmp_path / "sets.jsonl"), list[str]()
+        trainer = FakeRlTrainer(ScriptedGenerator(policy), extra={"truncated": 1.0})
+        inputs = RlInputs(TRAIN, DEV)
+        done = run_train_rl(stage, inputs, plan, trainer, progress=no_progress, resume=resume, say=said.append)
+        return done, said
+
+    summary, said = run(tmp_path / "a", window=2)
+    assert len(said) == 1 and said[0].startswith("step 2: 100% of the completions are cut off")
+    assert summary.data["alarms"] == said
+    with pytest.raises(Alarm, match=r"stopped at step 3, its state is saved: 100% of the completions"):
+        run(tmp_path / "b", window=2, patience=1)
+    _, again = run(tmp_path / "b", resume=True, window=2, patience=0)  # other alarms are no other recipe
+    assert again == []  # what was said before is not said again
 
 
 BAD = f"{check_text([True, False], [None, 1])}\n{bare_slip(0)}"

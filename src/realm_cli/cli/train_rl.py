@@ -49,8 +49,9 @@ def train_rl(
     from realm_cli.errors import ArtifactError
     from realm_cli.run_folder import open_stage
     from realm_cli.stages.evaluate import load_routes, shown_for_test
+    from realm_cli.stages.plan import plan_summary, run_plan
     from realm_cli.stages.problems import load_problems, pick
-    from realm_cli.stages.train_rl import RlInputs, plan_summary, run_plan, run_train_rl
+    from realm_cli.stages.train_rl import RlInputs, run_train_rl
 
     given = {"steps": steps, "eaai_steps": eaai_steps, "schedule": schedule}
     overrides = [*(set_ or []), *[f"train_rl.{key}={value}" for key, value in given.items() if value is not None]]
@@ -89,7 +90,7 @@ def train_rl(
     loaded = load_student(context.recipe, adapter=start, trainable=True)
     trainer = RouteGrpoTrainer(loaded, context.recipe.train_rl, context.recipe.seed, context.recipe.engine)
     with checking(context.recipe.checks, say):
-        summary = run_train_rl(stage, inputs, plan, trainer, progress=progress, resume=resume)
+        summary = run_train_rl(stage, inputs, plan, trainer, progress=progress, resume=resume, say=say)
     stage.finish()
     keep_recipe(context, problems)
     show(summary, as_json)

@@ -139,6 +139,9 @@ def step_metrics(groups: Sequence[tuple[PlanRow, Sequence[Completion], Sequence[
         out[f"r_fmt_{kind}"] = mean(s.r_fmt for s in samples)
         out[f"zero_variance_{kind}"] = mean(dead)
         out[f"length_{kind}"] = mean(float(len(c.token_ids)) for _, done, _ in chosen for c in done)
+        verdicts = [said for s in samples for said in s.verdicts or () if said is not None]
+        if verdicts:
+            out["verdicts_right"] = mean(map(float, verdicts))
         judged = [s.r_ver for s in samples if s.r_ver is not None]
         if judged:
             out["r_ver"] = mean(judged)

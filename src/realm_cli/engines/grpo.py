@@ -37,7 +37,7 @@ from realm_cli.engines.logprobs import row_logprobs
 from realm_cli.engines.sampler import LocalGenerator
 from realm_cli.engines.self_check import shares_prefix
 from realm_cli.engines.token_signal import signalled
-from realm_cli.errors import EngineError
+from realm_cli.errors import Alarm, EngineError
 from realm_cli.protocols import Completion, GenRequest, RlJob, SamplingParams, Scored, TrainResult
 from realm_cli.recipe import EngineConfig, TrainRlConfig
 from realm_cli.records import PlanRow
@@ -64,7 +64,7 @@ class RouteGrpoTrainer:
         """Run the plan. `job.out_dir` holds the adapter with the best `dev_bare` (ties: the later one),
         `job.out_dir.parent/last_adapter` the last, `.../checkpoints/step-N` what `job.resume` continues from.
 
-        Ctrl-C keeps a checkpoint of the last complete step and is raised again. Raises EngineError.
+        Ctrl-C and an alarm keep a checkpoint of the last complete step and are raised again. Raises EngineError.
         """
         check_plan(job)
         with quiet():
@@ -78,8 +78,9 @@ class RouteGrpoTrainer:
                 trainer.best = json.loads((start / BEST_FILE).read_text(encoding="utf-8"))
             try:
                 trainer.train(resume_from_checkpoint=str(start) if start else None)
-            except KeyboardInterrupt:
-                trainer.save_now()
+            except (KeyboardInterrupt, Alarm) as error:
+                if not isinstance(error, Alarm) or error.keep:
+                    trainer.save_now()
                 raise
             save_adapter(model, live.tokenizer, job.out_dir.parent / "last_adapter", live.label)
         metrics = {key: float(v) for key, v in trainer.last_metrics.items() if isinstance(v, int | float)}

@@ -7,15 +7,14 @@ adapter/ (the checkpoint with the best bare dev accuracy).
 from __future__ import annotations
 
 import json
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from realm_cli.artifacts import Appender, iter_rows, read_rows, write_rows
-from realm_cli.errors import DataError
+from realm_cli.artifacts import Appender, read_rows
 from realm_cli.method import answers, bridge, eaai, members
 from realm_cli.method.parsing import parse_completion
 from realm_cli.method.rewards import RewardOptions, RewardWeights, score_group
@@ -31,76 +30,12 @@ from realm_cli.protocols import (
     TrainResult,
 )
 from realm_cli.recipe import Recipe
-from realm_cli.records import PlanRow, Problem, RouteSet, Sample
+from realm_cli.records import PlanRow, Problem, Sample
 from realm_cli.run_folder import Stage
+from realm_cli.stages.alarms import Alarms
 from realm_cli.stages.monitor import Shown, make_evaluator
+from realm_cli.stages.plan import routed_share, without_spares
 from realm_cli.stages.summary import Summary, Table, percent
-
-
-def make_plan(recipe: Recipe, problems: Sequence[Problem], sets: Sequence[RouteSet]) -> list[PlanRow]:
-    """All groups of all steps, before anything is trained (method.md section 9); the last `refill` slots are spares."""
-    config = recipe.train_rl
-    by_problem: dict[str, list[RouteSet]] = defaultdict(list)
-    for route_set in sets:
-        by_problem[route_set.problem_id].append(route_set)
-    weights = None
-    if config.bucket_quotas is not None:
-        sizes = Counter(p.bucket or "" for p in problems)
-        weights = {p.id: config.bucket_quotas.get(p.bucket or "", 0.0) / sizes[p.bucket or ""] for p in problems}
-        if not any(weights.values()):
-            raise DataError("train_rl.bucket_quotas: no problem is in any of these difficulties; see problems.jsonl")
-    elif config.bucket_weights is not None:
-        table = config.bucket_weights
-        weights = {p.id: table.get(p.bucket or "", 1.0) for p in problems}
-    return list(
-        eaai.build_plan(
-            problems,
-            by_problem,
-            steps=config.steps,
-            groups_per_step=config.groups_per_step + config.refill,
-            eaai_steps=config.fade_steps,
-            schedule=config.schedule,
-            p_max=config.p_max,
-            p_retain=config.p_retain,
-            fades=frozenset(config.fades),
-            style=recipe.prompt.style,
-            order=recipe.prompt.order,
-            seed=recipe.seed,
-            kappa=config.kappa,
-            weights=weights,
-            with_members=config.routes_in_group > 0 or config.token_signal > 0,
-        )
-    )
-
-
-def without_spares(recipe: Recipe, plan: Sequence[PlanRow]) -> tuple[list[PlanRow], dict[int, list[PlanRow]]]:
-    """(rows of the steps, step -> its spare rows)."""
-    size = recipe.train_rl.groups_per_step
-    spares: dict[int, list[PlanRow]] = defaultdict(list)
-    for row in plan:
-        if row.slot >= size:
-            spares[row.step].append(row)
-    return [row for row in plan if row.slot < size], spares
-
-
-def run_plan(stage: Stage, train: Sequence[Problem], sets_path: Path | None) -> list[PlanRow]:
-    """Write plan.jsonl, or read the one that an interrupted run left."""
-    path = stage.path("plan.jsonl")
-    if path.exists():
-        return read_rows(path, PlanRow)
-    sets: list[RouteSet] = []
-    if stage.recipe.train_rl.schedule != "zero":
-        if sets_path is None:
-            raise DataError(
-                "train-rl: no route sets; run `realm verify`, give --sets, or use schedule zero (plain GRPO)"
-            )
-        ids = {problem.id for problem in train}
-        sets = [s for s in iter_rows(sets_path, RouteSet, made_by="realm verify") if s.problem_id in ids]
-        if not sets:
-            raise DataError(f"{sets_path}: no route set for any training problem; run `realm rollout` on split train")
-    plan = make_plan(stage.recipe, train, sets)
-    write_rows(path, plan)
-    return plan
 
 
 def make_scorer(
@@ -209,8 +144,9 @@ def run_train_rl(
     *,
     progress: Progress,
     resume: bool = False,
+    say: Callable[[str], None] = lambda text: None,
 ) -> Summary:
-    """Train over the plan; rows and metrics are written as they come."""
+    """Train over the plan; rows and metrics are written as they come. say: gets the alarms (stages/alarms.py)."""
     recipe, config = stage.recipe, stage.recipe.train_rl
     problems = {problem.id: problem for problem in [*inputs.train, *inputs.dev]}
     style = recipe.prompt.style
@@ -221,6 +157,7 @@ def run_train_rl(
         progress("train-rl", config.steps) as advance,
     ):
         steering, credited = make_steering(recipe, inputs.train), Counter[str]()
+        alarms, said = Alarms(config.alarms), list[str]()
 
         def on_samples(samples: Sequence[Sample]) -> None:
             for sample in samples:
@@ -242,10 +179,15 @@ def run_train_rl(
                     done = list(earlier)
                     steering.observe(done)
                     credited.update({s.plan_id: s.problem_id for s in done if s.bridge_weight}.values())
+                for earlier_row in read_metrics(metrics_out.path):
+                    alarms.see(earlier_row, replay=True)
             else:  # what a rerun with the same seed gives again, to the last digit
                 metrics_out.add({key: value for key, value in row.items() if not key.startswith("seconds")})
             advance(row["step"] - seen, _note(row))
             seen = row["step"]
+            for text in () if "resumed_from" in row else alarms.see(row):
+                say(text)
+                said.append(text)
 
         main, spares = without_spares(recipe, plan)
         job = RlJob(
@@ -267,7 +209,7 @@ def run_train_rl(
             contrast=make_contrast(recipe, problems),
         )
         result = trainer.train(job)
-    return _summary(stage, main, result)
+    return _summary(stage, main, result, said)
 
 
 def _note(row: Mapping[str, Any]) -> str:
@@ -282,10 +224,10 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
 
 
-def _summary(stage: Stage, plan: Sequence[PlanRow], result: TrainResult) -> Summary:
+def _summary(stage: Stage, plan: Sequence[PlanRow], result: TrainResult, said: list[str]) -> Summary:
     curve = [row for row in read_metrics(stage.path("metrics.jsonl")) if "dev_bare" in row]
     lam = {row.step: row.lam for row in plan}
-    shares = _routed_share(plan)
+    shares = routed_share(plan)
     beside = any("dev_routed" in row for row in curve)
     rows = [
         [
@@ -304,40 +246,11 @@ def _summary(stage: Stage, plan: Sequence[PlanRow], result: TrainResult) -> Summ
         "eaai_steps": stage.recipe.train_rl.fade_steps,
         "adapter": str(result.adapter_dir),
         "dev_bare": [[row["step"], row["dev_bare"]] for row in curve],
+        "alarms": said,
     }
     return Summary(
         "train_rl",
         data,
         [Table("Bare accuracy on dev while the routes fade", columns, rows)],
         files=[str(stage.path(n)) for n in ("adapter", "plan.jsonl", "samples.jsonl", "metrics.jsonl")],
-    )
-
-
-def _routed_share(plan: Sequence[PlanRow]) -> dict[int, float]:
-    by_step: dict[int, list[bool]] = defaultdict(list)
-    for row in plan:
-        by_step[row.step].append(row.routed)
-    return {step: sum(flags) / len(flags) for step, flags in by_step.items()}
-
-
-def plan_summary(stage: Stage, plan: Sequence[PlanRow]) -> Summary:
-    """What --plan-only prints: the fade by tenths of the run."""
-    plan, spares = without_spares(stage.recipe, plan)
-    shares, lam = _routed_share(plan), {row.step: row.lam for row in plan}
-    steps = stage.recipe.train_rl.steps
-    marks = sorted({min(steps - 1, i * steps // 10) for i in range(11)})
-    rows = [[str(step), f"{lam[step]:.3f}", percent(shares[step])] for step in marks]
-    routed = sum(row.routed for row in plan)
-    end = max((row.step for row in plan if row.routed), default=-1) + 1
-    until = f"none from step {end}" if end < steps else "up to the last step"
-    data = {"rows": len(plan), "routed": routed, "steps": steps, "eaai_steps": stage.recipe.train_rl.fade_steps}
-    return Summary(
-        "train_rl",
-        data,
-        [Table("Plan", ["step", "lambda", "routed %"], rows)],
-        notes=[
-            f"{routed} of {len(plan)} groups show routes; {until}",
-            *([f"{sum(map(len, spares.values()))} spare groups, for those without variance"] if spares else []),
-        ],
-        files=[str(stage.path("plan.jsonl"))],
     )
