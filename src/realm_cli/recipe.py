@@ -122,6 +122,7 @@ class RefineConfig(Block):
     temperature: float = Field(1.0, ge=0)
     keep_per_problem: int = Field(4, ge=1)
     positives: bool = True  # right external routes join, in the bare format
+    epochs: float | None = Field(None, gt=0)  # None = distill.sft.epochs
 
 
 class VerifyConfig(Block):

@@ -69,6 +69,7 @@ def refine(
     rollout(**common, model=["student"], routed=True, set_=[*given, *(f"rollout.{k}={v}" for k, v in sampling.items())])
     fitting = {"problems": "train", "buckets": "null", "limit": "null", "keep_per_problem": config.keep_per_problem}
     fitting |= {"rule_check": "false", "nll_drop": 0, "rules_in_prompt": 0}
+    fitting |= {"sft.epochs": config.epochs} if config.epochs is not None else {}
     say("the right ones, learned for the bare prompt")
     distill(
         **common,
