@@ -12,7 +12,7 @@ from transformers import AutoTokenizer
 
 from engines.toys import lora_state, toy_loaded, toy_model, toy_nf4, toy_tokenizer
 from realm_cli.engines.loading import encode_prompt
-from realm_cli.engines.sft import IGNORED, LoraSftTrainer, encode_sample, encode_samples, micro_batch_size
+from realm_cli.engines.sft import IGNORED, EpochOrder, LoraSftTrainer, encode_sample, encode_samples, micro_batch_size
 from realm_cli.errors import EngineError
 from realm_cli.recipe import SftConfig
 from realm_cli.records import SFTSample
@@ -145,6 +145,22 @@ def test_ctrl_c_keeps_the_work_and_resume_continues(tmp_path: Path) -> None:
     LoraSftTrainer(toy_loaded(), _config(), 0).train(_rows(), out_dir=out, on_metrics=log.append, resume=True)
     assert [row["step"] for row in log] == [5, 6, 7, 8, 9, 10, 11, 12]
     assert log[0] == {"step": 5, "total_steps": 12, "resumed_from": 5}
+    whole = tmp_path / "whole" / "adapter"
+    LoraSftTrainer(toy_loaded(), _config(), 0).train(_rows(), out_dir=whole, on_metrics=lambda row: None)
+    name = "adapter_model.safetensors"
+    assert (out / name).read_bytes() == (whole / name).read_bytes()  # also within an epoch
+
+
+def test_the_order_of_an_epoch_depends_on_seed_and_epoch_alone() -> None:
+    lengths = [i % 7 for i in range(50)]
+    orders = []
+    for seed, epoch in ((0, 0), (0, 1), (1, 0), (0, 1)):
+        order = EpochOrder(lengths, 4, seed)
+        order.set_epoch(epoch)
+        torch.rand(3)  # what was drawn before does not matter
+        orders.append(list(order))
+        assert sorted(orders[-1]) == list(range(50)) and len(order) == 50
+    assert orders[1] == orders[3] and len({tuple(o) for o in orders}) == 3
 
 
 def test_checkpoints_are_kept_on_the_way(tmp_path: Path) -> None:

@@ -15,13 +15,16 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from datasets import Dataset
+from torch.utils.data import Sampler
 from transformers import PrinterCallback
+from transformers.trainer_pt_utils import get_length_grouped_indices
 from trl import SFTConfig as TrlConfig
 from trl import SFTTrainer as TrlTrainer
 
@@ -84,8 +87,32 @@ def micro_batch_size(batch_size: int, micro_batch: int) -> int:
     return next(size for size in range(min(batch_size, micro_batch), 0, -1) if batch_size % size == 0)
 
 
+class EpochOrder(Sampler[int]):
+    """Rows of like lengths together, in an order that only seed and epoch decide: a resumed epoch goes on in it."""
+
+    def __init__(self, lengths: Sequence[int], batch: int, seed: int) -> None:
+        self.lengths, self.batch, self.seed, self.epoch = list(lengths), batch, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Which epoch comes next, from 0."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        draw = torch.Generator().manual_seed(1_000_003 * self.seed + self.epoch)
+        return iter(get_length_grouped_indices(self.lengths, self.batch, generator=draw))
+
+
 class _Trainer(AtomicCheckpoints, TrlTrainer):
-    """TRL's SFTTrainer with our checkpoints and without telemetry."""
+    """TRL's SFTTrainer with our checkpoints and order of rows, and without telemetry."""
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> Any:
+        if self.args.train_sampling_strategy == "sequential":
+            return super()._get_train_sampler(train_dataset)
+        batch = self.args.train_batch_size * self.args.gradient_accumulation_steps
+        return EpochOrder(self.train_dataset["length"], batch, self.args.seed)
 
 
 class LoraSftTrainer:
