@@ -186,6 +186,7 @@ ARMS: dict[str, Arm] = {
     "no_verdict": Arm("bridge only, without verdict and localisation reward", (rl(**NO_VERDICTS),), RL_OUT),
     "placebo": Arm("bridge only, shuffled verdict labels", (rl(train_rl__reward__placebo_verdicts="true"),), RL_OUT),
     "positives": Arm("bridge only, right routes only", (own_sets(verify__signs="right"), rl(sets=OWN)), RL_OUT),
+    "late_fade": Arm("bridge only, routes gone at 90 %", (rl(train_rl__eaai_steps=270),), RL_OUT),
     "no_fade": Arm("bridge only, routes to the end", (rl(train_rl__schedule="none"),), RL_OUT),
     "r1_none": Arm("R1, routes to the end", (after_rft(train_rl__schedule="none"),), RL_OUT, after="rft_both"),
     "r1_abrupt": Arm(
