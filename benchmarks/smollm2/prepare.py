@@ -129,7 +129,10 @@ def prepare_legalbench(source: Path, out: Path, sizes: Sizes, seed: int) -> None
 
 def prepare_legs(out: Path, sizes: legs.Sizes, seed: int) -> None:
     """reasoning-gym's leg_counting: the teacher writes on taught animals only, solvers have some legs wrong."""
-    table, rows = legs.table(), legs.problems(sizes, seed)
+    try:
+        table, rows = legs.table(), legs.problems(sizes, seed)
+    except ImportError:
+        raise SystemExit("legs: needs reasoning-gym; pip install -c constraints.txt -e '.[smollm2]'") from None
     if legs.check(rows, table):
         raise SystemExit("leg_counting: the table of legs does not give reasoning-gym's answers; another version?")
     write_jsonl(out / "problems.jsonl", rows)
