@@ -17,7 +17,7 @@ PIP   := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constra
 CODE  := src tests docs benchmarks
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test check fix demo bench bench-quick lab lab-smoke docs clean
+.PHONY: help setup test check fix demo bench bench-quick chaos lab lab-smoke docs clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -59,6 +59,9 @@ bench: $(VENV)/.bench ## time and memory beside transformers and TRL (an hour an
 
 bench-quick: $(VENV)/.bench ## the same on the tiny student in two minutes: does it run?
 	$(BIN)/python benchmarks/speed/run.py --quick $(ARGS)
+
+chaos: $(STAMP) ## kill stages at random moments (200 times), let them go on, compare with undisturbed runs
+	$(BIN)/python tests/faults/chaos.py $(ARGS)
 
 lab: $(VENV)/.bench ## every baseline and ablation with the tiny student, over seeds (nights; only what is missing), then the tables
 	$(BIN)/python benchmarks/lab/run.py $(ARGS)

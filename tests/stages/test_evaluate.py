@@ -299,6 +299,15 @@ def test_a_resumed_report_covers_the_models_named_now(tmp_path: Path) -> None:
     assert summary.data["comparisons"] == []
 
 
+def test_the_report_does_not_depend_on_the_order_of_predictions(tmp_path: Path) -> None:
+    evaluate(tmp_path, {"a": model([0, 2]), "b": model([1])}, modes=["bare", "routed"])
+    path, report = tmp_path / "eval" / "predictions.jsonl", tmp_path / "eval" / "report.json"
+    before = report.read_bytes()
+    path.write_text("".join(path.read_text().splitlines(keepends=True)[::-1]))
+    evaluate(tmp_path, {"a": model([]), "b": model([])}, modes=["bare", "routed"], resume=True)
+    assert report.read_bytes() == before
+
+
 def test_a_mode_named_twice_is_evaluated_once(tmp_path: Path) -> None:
     evaluate(tmp_path, {"m": model([0])}, modes=["bare", "bare"])
     assert len(predictions(tmp_path)) == 4

@@ -110,8 +110,11 @@ def run_eval(
                     if name not in done:
                         out.add(predict(stage, label, mode, problem, sample, completion, shown.get(problem.id, [])))
                 advance(1, "")
-    wanted = {problem.id for problem in problems}
-    rows = [row for row in read_rows(path, Prediction) if row.problem_id in wanted and row.model in models]
+    # In an order that does not depend on which prediction came first, nor do the bootstrap's draws.
+    place, turn = {p.id: i for i, p in enumerate(problems)}, {model: i for i, model in enumerate(models)}
+    rows = [row for row in read_rows(path, Prediction) if row.problem_id in place and row.model in models]
+    seen = list(dict.fromkeys([*modes, *(row.mode for row in rows)]))
+    rows.sort(key=lambda row: (turn[row.model], seen.index(row.mode), place[row.problem_id], row.sample))
     report = build_report(rows, seed=recipe.seed, bootstrap=config.bootstrap, compare=compare)
     report["routes"] = _routes_report(problems, shown)
     report["rules"] = rule_accuracy(rows, {problem.id: problem.rule_ids or [] for problem in problems})
