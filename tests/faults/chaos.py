@@ -4,7 +4,7 @@
     python tests/faults/chaos.py --kills 10 --stages rollout,train_rl --seed 3
 
 For each stage: lost and doubled rows, files that differ from the undisturbed run's, exit codes. All must be zero. A
-kill is SIGKILL at a moment drawn uniformly over the stage's run time, one to three times before it may go on to its end.
+kill is SIGKILL at a moment drawn uniformly over the run time, one to three times before the stage may go on to its end.
 """
 
 from __future__ import annotations
