@@ -180,7 +180,7 @@ class AlarmsConfig(Block):
     length: float = Field(3.0, ge=1)
     gap: float = Field(0.1, gt=0)  # nats a token
     spike: float = Field(50.0, gt=1)
-    bare_drop: float = Field(0.03, ge=0)
+    bare_drop: float = Field(0.05, ge=0)  # below the best so far; dev accuracy of 200 problems varies by 0.03
 
 
 class TrainRlConfig(Block):

@@ -37,7 +37,7 @@ ADVICE = {
     "length": "bare completions are {:.1f} times as long as at first; raise train_rl.reward.w_len or lower max_tokens",
     "gap": "sampler and trainer differ by {:.2g} nats a token; set engine.shared_prefix=off and compare",
     "spike": "the gradient's norm is {:.0f} times its median; lower train_rl.lr or train_rl.max_grad_norm",
-    "bare": "bare dev accuracy is {:.1%} below its best while most prompts show routes; halve train_rl.p_max",
+    "bare": "bare dev accuracy is {:.1%} below its best while prompts still show routes; halve train_rl.p_max",
 }
 
 
