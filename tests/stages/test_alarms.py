@@ -47,7 +47,7 @@ def test_growing_answers_a_spike_and_a_falling_bare_accuracy() -> None:
     _, said = watch([FINE] * 6 + [{**FINE, "grad_norm": 80.0}] + [FINE] * 3)
     assert said == [f"step 7: {ADVICE['spike'].format(80)}"]
     falling = [{**FINE, "lam": lam, "dev_bare": acc} for lam, acc in ((1.0, 0.6), (0.9, 0.58), (0.8, 0.5), (0.7, 0.5))]
-    assert watch(falling)[1] == ["step 3: bare dev accuracy is 10.0% below its best while most prompts show routes; "
+    assert watch(falling)[1] == ["step 3: bare dev accuracy is 10.0% below its best while prompts still show routes; "
                                  "halve train_rl.p_max"]  # fmt: skip
     assert watch([{**row, "lam": 0.1} for row in falling])[1] == []
 

@@ -368,6 +368,17 @@ def test_rows_after_the_last_checkpoint_are_made_again_once(tmp_path: Path) -> N
     assert -9.0 not in [reward for _, reward in steps]
 
 
+def test_a_run_that_gained_nothing_says_so(tmp_path: Path) -> None:
+    summary, trainer = train(tmp_path / "a")
+    assert summary.notes == []  # ties go to the later step
+    trainer.best = {"dev_bare": 2.0, "best_step": 0}  # no step can be better
+    write_rows(tmp_path / "sets.jsonl", SETS)
+    stage = opened(tmp_path / "b")
+    plan = run_plan(stage, TRAIN, tmp_path / "sets.jsonl")
+    summary = run_train_rl(stage, RlInputs(TRAIN, DEV), plan, trainer, progress=no_progress)
+    assert summary.notes == ["no step was better on dev than the start: the adapter is the one it began with"]
+
+
 def test_without_a_checkpoint_all_comes_again(tmp_path: Path) -> None:
     train(tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):

@@ -252,5 +252,8 @@ def _summary(stage: Stage, plan: Sequence[PlanRow], result: TrainResult, said: l
         "train_rl",
         data,
         [Table("Bare accuracy on dev while the routes fade", columns, rows)],
+        notes=["no step was better on dev than the start: the adapter is the one it began with"]
+        if data.get("best_step") == 0 and len(curve) > 1
+        else [],
         files=[str(stage.path(n)) for n in ("adapter", "plan.jsonl", "samples.jsonl", "metrics.jsonl")],
     )
