@@ -31,6 +31,7 @@ def _load(name: str) -> ModuleType:
 
 
 rules: Any = _load("legalbench_rules")
+legs: Any = _load("legs")
 prepare: Any = _load("prepare")
 run: Any = _load("run")
 
@@ -256,3 +257,43 @@ def test_table_shows_every_model_the_constant_line_and_the_minutes() -> None:
         "bare: base -> rl: 20.0 [0.0, 40.0] points, McNemar p 0.5",
         "minutes: rollout 0.2, total 12.0",
     ]
+
+
+# ---- leg counting
+
+
+def test_legs_are_counted_by_the_table() -> None:
+    question = "Now, how many legs are there in total if you have 3 woodlouses, 1 praying mantis, 2 snakes?"
+    assert legs.parts(question) == [(3, "woodlouse"), (1, "praying mantis"), (2, "snake")]
+    table = {"woodlouse": 14, "praying mantis": 6, "snake": 0}
+    steps, answer = legs.solve(question, table)
+    assert answer == "48" and steps[0] == "One woodlouse has 14 legs: 3 * 14 = 42."
+    assert steps[3:] == ["42 + 6 = 48.", "48 + 0 = 48."]
+    assert legs.check([{"question": question, "answer": "48"}, {"question": question, "answer": "1"}], table) == 1
+    slipped = {legs.solve(question, table, random.Random(i), slip=1.0)[1] for i in range(30)}
+    assert "48" not in slipped and len(slipped) > 3
+
+
+def test_solvers_have_some_legs_wrong_always_in_the_same_way() -> None:
+    table = {f"animal{i}": 2 * (i % 4) for i in range(200)}
+    known = legs.beliefs("guesser", table, 0)
+    assert known == legs.beliefs("guesser", table, 0) != legs.beliefs("hasty", table, 0)
+    assert 0.25 < sum(known[name] != n for name, n in table.items()) / 200 < 0.45
+
+
+def test_the_rule_book_names_taught_animals_only() -> None:
+    text = legs.rules({"cow": 4, "dog": 4, "spider": 8})
+    assert "- 4 legs: dog\n" in text and "cow" not in text and "spider" not in text
+
+
+@pytest.mark.parametrize("name", ["legs", "legalbench", "gsm8k"])
+def test_smollm2_stages_are_real_commands(name: str, tmp_path: Path) -> None:
+    import typer.main
+
+    from realm_cli.cli.app import app
+
+    program = typer.main.get_command(app)
+    stages = run.commands(name, tmp_path, 0, quick=False, resume=True)
+    for _, (verb, *words) in stages:
+        program.commands[verb].make_context(verb, list(words))  # type: ignore[attr-defined]
+    assert ("refine" in dict(stages)) == (name != "gsm8k")

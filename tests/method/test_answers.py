@@ -128,7 +128,7 @@ def test_no_expression_hangs_the_grader(bomb) -> None:
     assert is_correct("1+x^2", problem("x^2+1", "expr"))  # the library is loaded once: no part of the answer's time
     start = time.process_time()
     assert not is_correct(bomb, problem("x^2+1", "expr"))
-    assert time.process_time() - start < 2
+    assert time.process_time() - start < 10  # half a second; a busy machine takes longer, a hang for ever
     assert is_correct(bomb, problem(bomb, "expr"))  # as it is written
 
 
