@@ -26,6 +26,7 @@ from realm_cli.errors import ArtifactError
 from realm_cli.recipe import Recipe
 
 _LIBRARIES = ("torch", "transformers", "peft", "trl", "bitsandbytes", "math-verify", "openai")
+OWN_FILES = ("manifest.json", "recipe.json")  # what describes a stage and is no output of it
 _HELD: dict[str, FileLock] = {}  # by lock file, until this process ends
 
 
@@ -44,7 +45,7 @@ class Stage:
     @property
     def done(self) -> bool:
         """True once the stage has finished."""
-        return bool(_read_json(self.path("manifest.json")).get("status") == "done")
+        return bool(read_json(self.path("manifest.json")).get("status") == "done")
 
     def open(
         self, inputs: Mapping[str, Path | None], *, resume: bool = False, force: bool = False, append: bool = False
@@ -66,7 +67,7 @@ class Stage:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ArtifactError(f"{self.folder}: cannot be made ({error.strerror}); choose another --run") from None
-        self.earlier = _read_json(self.path("manifest.json"))
+        self.earlier = read_json(self.path("manifest.json"))
         self._manifest = {
             "stage": self.name,
             "status": "running",
@@ -109,7 +110,7 @@ class Stage:
         outputs = {}
         for file in sorted(self.folder.rglob("*")):
             parts = file.relative_to(self.folder).parts
-            if not file.is_file() or file.name in ("manifest.json", "recipe.json") or "checkpoints" in parts:
+            if not file.is_file() or file.name in OWN_FILES or "checkpoints" in parts:
                 continue
             entry: dict[str, Any] = {"sha256": digest(file)}
             if file.suffix == ".jsonl":
@@ -127,14 +128,14 @@ class Stage:
             return old
 
     def _check_same(self, digests: Mapping[str, Mapping[str, str]], *, inputs_too: bool) -> None:
-        old = self._as_read_now(_read_json(self.path("recipe.json")))
+        old = self._as_read_now(read_json(self.path("recipe.json")))
         if old:
             changed = _changed(relevant(old, self.name), relevant(self.recipe.model_dump(mode="json"), self.name))
             if changed:
                 raise ArtifactError(
                     f"{self.folder}: made with another recipe ({', '.join(changed[:4])}); use --force or another --run"
                 )
-        before = _read_json(self.path("manifest.json")).get("inputs", {})
+        before = read_json(self.path("manifest.json")).get("inputs", {})
         for key, entry in digests.items():
             if inputs_too and key in before and before[key]["sha256"] != entry["sha256"]:
                 raise ArtifactError(
@@ -176,7 +177,8 @@ def _changed(old: object, new: object, at: str = "") -> list[str]:
     return [] if old == new else [f"{at}: {old} -> {new}"]
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object; {} where there is none."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

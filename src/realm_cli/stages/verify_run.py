@@ -6,28 +6,25 @@ so is a stage that was made from a file which has another content now.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from realm_cli.artifacts import digest
 from realm_cli.errors import ArtifactError
-from realm_cli.run_folder import versions
+from realm_cli.run_folder import OWN_FILES, read_json, versions
 from realm_cli.stages.summary import Summary, Table
-
-OWN = ("manifest.json", "recipe.json")
 
 
 def run_verify_run(run: Path) -> Summary:
     """Check all stages of a run. `data["problems"]`: one line for each file that is not as recorded."""
-    manifests = sorted(run.rglob("manifest.json"), key=lambda path: (str(_read(path).get("started")), str(path)))
+    manifests = sorted(run.rglob("manifest.json"), key=lambda path: (str(read_json(path).get("started")), str(path)))
     if not manifests:
         raise ArtifactError(f"{run}: no manifest.json below it; give a run folder such as runs/demo")
     rows, problems, other = [], [], set[str]()
     now = versions()
     for path in manifests:
-        manifest, place = _read(path), path.parent
+        manifest, place = read_json(path), path.parent
         if not manifest:
             raise ArtifactError(f"{path}: not a manifest; restore it, or redo the stage with --force")
         outputs, inputs = manifest.get("outputs", {}), manifest.get("inputs", {})
@@ -46,14 +43,6 @@ def run_verify_run(run: Path) -> Summary:
     return Summary("verify-run", {"stages": len(rows), "problems": problems}, [Table("Run", columns, rows)], notes)
 
 
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return data if isinstance(data, dict) else {}
-
-
 def _changed_outputs(place: Path, outputs: dict[str, Any]) -> Iterator[str]:
     """Files of the stage's folder that are not as its manifest says."""
     for name, entry in outputs.items():
@@ -66,7 +55,7 @@ def _changed_outputs(place: Path, outputs: dict[str, Any]) -> Iterator[str]:
     for file in sorted(place.rglob("*")) if outputs else ():
         parts = file.relative_to(place).parts
         inner = any((place / Path(*parts[:k]) / "manifest.json").exists() for k in range(1, len(parts)))
-        known = file.name in OWN or "/".join(parts) in outputs or inner or "checkpoints" in parts
+        known = file.name in OWN_FILES or "/".join(parts) in outputs or inner or "checkpoints" in parts
         if file.is_file() and not known:
             yield f"{file}: not in the manifest; it was added later"
 
