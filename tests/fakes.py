@@ -20,6 +20,7 @@ from realm_cli.protocols import (
     Generator,
     GenRequest,
     MetricSink,
+    Probe,
     RlJob,
     SamplingParams,
     TrainResult,
@@ -127,7 +128,15 @@ class FakeRlTrainer:
     evaluated: list[int] = field(default_factory=list)
     jobs: list[RlJob] = field(default_factory=list)
     extra: dict[str, float] = field(default_factory=dict)  # further metrics of every step
+    gap: float | None = 0.0
+    ended: float | None = 1.0
     best: dict[str, float] = field(default_factory=lambda: {"dev_bare": -1.0, "best_step": 0})
+
+    def probe(self, rows: Sequence[PlanRow], group_size: int) -> Probe:
+        """Completions of `generator`, and the `gap` and `ended` that it was given."""
+        requests = [GenRequest(row.id, row.messages, n=group_size) for row in rows]
+        groups = dict(self.generator.generate(requests, SamplingParams()))
+        return Probe([groups[i] for i in range(len(rows))], self.gap, self.ended)
 
     def train(self, job: RlJob) -> TrainResult:
         """Run `job` and leave an adapter; the result's metrics are those of the last step."""

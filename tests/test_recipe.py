@@ -151,3 +151,10 @@ def test_the_resolved_recipe_reads_back_as_itself(tmp_path: Path) -> None:
 def test_the_default_fade_ends_at_six_tenths(steps: int) -> None:
     fade = parse_recipe({"train_rl": {"steps": steps}}, "x").train_rl.fade_steps
     assert 0.6 * steps - 1 < fade <= 0.6 * steps
+
+
+def test_the_page_on_troubles_has_every_limit_with_its_default() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    alarms, before = (block.model_dump() for block in (Recipe().train_rl.alarms, Recipe().train_rl.preflight))
+    missing = [key for key, value in alarms.items() if f"`train_rl.alarms.{key}` ({value})" not in page]
+    assert missing == [] and all(f"`train_rl.preflight.{key}" in page for key in before)

@@ -122,6 +122,7 @@ class Appender:
             path.parent.mkdir(parents=True, exist_ok=True)
             _drop_cut_line(path)
             self._out = path.open("a", encoding="utf-8")
+            self.begun = self._out.tell() > 0  # there were rows before
         except OSError as error:
             raise ArtifactError(f"{path}: cannot be written ({error.strerror}); check permissions") from None
 

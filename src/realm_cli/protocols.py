@@ -181,8 +181,25 @@ class RlJob:
     contrast: Callable[[PlanRow], Contrast | None] = lambda row: None
 
 
+@dataclass(frozen=True)
+class Probe:
+    """What the policy does before training: G completions a row, as a step would sample them.
+
+    gap: mean difference of the log-probabilities of sampler and trainer, nats a token; None where nothing is complete.
+    ended: share of the complete ones whose last trained token is one that ends sampling (else the model never learns
+    to stop).
+    """
+
+    completions: Sequence[Sequence[Completion]]
+    gap: float | None = None
+    ended: float | None = None
+
+
 class RlTrainer(Protocol):
     """Runs GRPO over a plan and saves the best-bare adapter to `job.out_dir`."""
+
+    def probe(self, rows: Sequence[PlanRow], group_size: int) -> Probe:
+        """Sample these rows without training; later draws are not changed by it. EngineError."""
 
     def train(self, job: RlJob) -> TrainResult:
         """Train; `job.out_dir/adapter_model.safetensors` is the checkpoint with the best bare dev accuracy."""

@@ -183,6 +183,14 @@ class AlarmsConfig(Block):
     bare_drop: float = Field(0.05, ge=0)  # below the best so far; dev accuracy of 200 problems varies by 0.03
 
 
+class PreflightConfig(Block):
+    """What is tried before the first step of RL (stages/preflight.py); its other limits are those of the alarms."""
+
+    groups: int = Field(16, ge=0)  # groups sampled for it; 0 = no pre-flight
+    zero_variance: float = Field(0.9, ge=0, le=1)  # warn where a larger share of groups has nothing to learn from
+    stop: bool = True  # do not start where no group has, or every completion is cut off
+
+
 class TrainRlConfig(Block):
     """GRPO with fading routes (method.md sections 9 and 10)."""
 
@@ -223,6 +231,7 @@ class TrainRlConfig(Block):
     bridge: BridgeConfig = BridgeConfig()
     reward: RewardConfig = RewardConfig()
     alarms: AlarmsConfig = AlarmsConfig()
+    preflight: PreflightConfig = PreflightConfig()
 
     @property
     def fade_steps(self) -> int:

@@ -166,7 +166,7 @@ def relevant(recipe: Mapping[str, Any], stage: str) -> dict[str, Any]:
         keep["rollout"] = {key: rollout.get(key) for key in ("temperature", "top_p", "max_tokens")}
     block = keep.get("train_rl")
     if isinstance(block, dict):  # when to warn and stop changes nothing of what is made
-        keep["train_rl"] = {key: value for key, value in block.items() if key != "alarms"}
+        keep["train_rl"] = {key: value for key, value in block.items() if key not in ("alarms", "preflight")}
     return keep
 
 

@@ -34,11 +34,12 @@ from realm_cli.engines.checkpoints import AtomicCheckpoints, UpdateGuard, newest
 from realm_cli.engines.grpo_setup import check_plan, trl_arguments
 from realm_cli.engines.loading import LoadedModel, encode_prompt, end_ids
 from realm_cli.engines.logprobs import row_logprobs
+from realm_cli.engines.preflight import probe
 from realm_cli.engines.sampler import LocalGenerator
 from realm_cli.engines.self_check import shares_prefix
 from realm_cli.engines.token_signal import signalled
 from realm_cli.errors import Alarm, EngineError
-from realm_cli.protocols import Completion, GenRequest, RlJob, SamplingParams, Scored, TrainResult
+from realm_cli.protocols import Completion, GenRequest, Probe, RlJob, SamplingParams, Scored, TrainResult
 from realm_cli.recipe import EngineConfig, TrainRlConfig
 from realm_cli.records import PlanRow
 
@@ -59,6 +60,11 @@ class RouteGrpoTrainer:
             known = ", ".join(ROW_NORMED + TOKEN_NORMED)
             raise EngineError(f"train_rl.loss_type: {config.loss_type} is not supported; use one of {known}")
         self.loaded, self.config, self.seed, self.engine = loaded, config, seed, engine
+
+    def probe(self, rows: Sequence[PlanRow], group_size: int) -> Probe:
+        """See protocols.RlTrainer."""
+        with quiet():
+            return probe(self.loaded, rows, group_size, self.config, self.engine, self.seed)
 
     def train(self, job: RlJob) -> TrainResult:
         """Run the plan. `job.out_dir` holds the adapter with the best `dev_bare` (ties: the later one),

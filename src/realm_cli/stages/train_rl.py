@@ -35,6 +35,7 @@ from realm_cli.run_folder import Stage
 from realm_cli.stages.alarms import Alarms
 from realm_cli.stages.monitor import Shown, make_evaluator
 from realm_cli.stages.plan import routed_share, without_spares
+from realm_cli.stages.preflight import check_start
 from realm_cli.stages.summary import Summary, Table, percent
 
 
@@ -190,6 +191,9 @@ def run_train_rl(
                 said.append(text)
 
         main, spares = without_spares(recipe, plan)
+        if config.preflight.groups and not metrics_out.begun:
+            advance(0, "pre-flight")
+            check_start(stage, main, trainer, make_scorer(recipe, problems), say)
         job = RlJob(
             plan=main,
             spares=spares,
