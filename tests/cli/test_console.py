@@ -115,3 +115,13 @@ def test_a_bug_of_ours_is_not_hidden(realm: Realm, monkeypatch: pytest.MonkeyPat
     raising(monkeypatch, ZeroDivisionError("ours"))
     with pytest.raises(ZeroDivisionError, match="ours"):
         realm("verify")
+
+
+@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: 9 bytes")])
+def test_too_little_memory_is_one_line(error: Exception, realm: Realm, monkeypatch: pytest.MonkeyPatch) -> None:
+    raising(monkeypatch, error)
+    result = realm("verify")
+    assert result.code == 1 and len(result.lines) == 1
+    assert result.lines[0].startswith(
+        "error: out of memory; what was written is kept: free some, or lower engine.batch"
+    )

@@ -14,6 +14,11 @@ import typer
 from realm_cli import __version__
 from realm_cli.cli import demo, distill, domain, evaluate, refine, rollout, train_rl, verify, verify_run
 
+_NO_MEMORY = (
+    "out of memory; what was written is kept: free some, or lower engine.batch_rows, engine.kv_gib, distill.sft.micro_batch "
+    "or train_rl.micro_tokens, or take a smaller model, then rerun with --resume"
+)
+
 app = typer.Typer(
     name="realm",
     help=(
@@ -68,7 +73,11 @@ def main(argv: list[str] | None = None) -> int:
         return _fail(f"{name}{error.strerror or error}; check the path, its permissions and free space")
     except (typer.Abort, KeyboardInterrupt):
         code = 130
+    except MemoryError:
+        return _fail(_NO_MEMORY)
     except Exception as error:
+        if isinstance(error, RuntimeError) and "memory" in str(error).lower():  # torch's, outside of what can be halved
+            return _fail(_NO_MEMORY)
         if not hasattr(error, "format_message"):  # a usage error of whichever click Typer carries
             raise
         text = error.format_message()

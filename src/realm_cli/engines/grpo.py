@@ -34,6 +34,7 @@ from realm_cli.engines.checkpoints import AtomicCheckpoints, UpdateGuard, newest
 from realm_cli.engines.grpo_setup import check_plan, trl_arguments
 from realm_cli.engines.loading import LoadedModel, encode_prompt, end_ids
 from realm_cli.engines.logprobs import row_logprobs
+from realm_cli.engines.memory import with_less
 from realm_cli.engines.preflight import probe
 from realm_cli.engines.sampler import LocalGenerator
 from realm_cli.engines.self_check import shares_prefix
@@ -115,6 +116,7 @@ class _Trainer(AtomicCheckpoints, TrlTrainer):
         self.groups: list[Group] = []
         self.discarded: list[Group] = []  # sampled in this step, without variance, replaced
         self.parts: dict[str, float] = {}  # metrics of the step under way
+        self.micro_tokens, self.longest = config.micro_tokens, 1  # in one pass; tokens of the step's longest row
         self.clock = 0.0
         self.last_metrics: dict[str, Any] = {}
         self.ends = tuple(end_ids(loaded.tokenizer, self.model))
@@ -134,7 +136,15 @@ class _Trainer(AtomicCheckpoints, TrlTrainer):
         self.groups = self._refilled(self._scored(plan), list(self.job.spares.get(plan[0].step, ())))
         self.clock = time.perf_counter()
         model.train()
-        loss = self._policy_backward(model) + self._bridge_backward(model) + self._members_backward(model)
+
+        def backward(tokens: int) -> torch.Tensor:
+            self.micro_tokens = tokens
+            self._metrics["train"].clear()
+            self.model.zero_grad(set_to_none=True)  # what an attempt before left
+            return self._policy_backward(model) + self._bridge_backward(model) + self._members_backward(model)
+
+        setting = "train_rl.micro_tokens"
+        loss, _ = with_less(backward, self.micro_tokens, least=lambda: self.longest, setting=setting)
         for parameter in self.model.parameters():  # nothing to learn: a zero gradient, so AdamW's momentum runs on
             if parameter.requires_grad and parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
@@ -191,12 +201,13 @@ class _Trainer(AtomicCheckpoints, TrlTrainer):
                 if s.sample.advantage != 0 or self.beta != 0:
                     own.append(TokenRow(prompt, ids, s.sample.advantage, completion.logprobs))
             rows += self._signalled(model, plan, own)
+        self.longest = max((len(row.prompt_ids) + len(row.completion_ids) for row in rows), default=1)
         step_rows = len(self.groups) * self.job.group_size
         per_row = self.loss_type in ROW_NORMED
         self.norm = float(step_rows * self.max_completion_length if self.loss_type == "dr_grpo" else max(tokens, 1))
         total = torch.zeros((), device=self.args.device)
         gap = live = 0.0
-        for packs in micro_batches(rows, self.config.micro_tokens, shared=self.shared):
+        for packs in micro_batches(rows, self.micro_tokens, shared=self.shared):
             batch = self._tensors(packs, tokens)
             loss = self._compute_loss(model, batch) * (len(batch["advantages"]) / step_rows if per_row else 1.0)
             self.accelerator.backward(loss)
@@ -220,7 +231,7 @@ class _Trainer(AtomicCheckpoints, TrlTrainer):
         if contrast is None:
             return rows
         tokenizer = self.loaded.tokenizer
-        tokens, pad = self.config.micro_tokens, pad_id_of(tokenizer)
+        tokens, pad = self.micro_tokens, pad_id_of(tokenizer)
         return signalled(model, rows, contrast, tokenizer, pad, micro_tokens=tokens, shared=self.shared)
 
     def _bridge_backward(self, model: Any) -> torch.Tensor:
@@ -241,7 +252,7 @@ class _Trainer(AtomicCheckpoints, TrlTrainer):
     def _beside(self, model: Any, rows: Sequence[TokenRow], beta: float, name: str) -> torch.Tensor:
         """Backward pass of a term on rows that were not sampled from their prompt; `name` is that of its metrics."""
         total = torch.zeros((), device=self.args.device)
-        for packs in micro_batches(rows, self.config.micro_tokens, shared=self.shared):
+        for packs in micro_batches(rows, self.micro_tokens, shared=self.shared):
             ratio, pad = self.config.bridge.max_ratio, pad_id_of(self.loaded.tokenizer)
             loss = bridge_loss(model, packs, pad, self.norm, beta, shared=self.shared, max_ratio=ratio)
             self.accelerator.backward(loss)

@@ -31,13 +31,14 @@ from realm_cli.engines.decoding import Decoder, PlainDecoder, SharedDecoder
 from realm_cli.engines.drawing import choose, stream
 from realm_cli.engines.loading import LoadedModel, encode_completion, encode_prompt, end_ids
 from realm_cli.engines.logprobs import row_logprobs
+from realm_cli.engines.memory import less, out_of_memory, with_less
 from realm_cli.engines.self_check import shares_prefix
 from realm_cli.errors import EngineError
 from realm_cli.protocols import Completion, GenRequest, SamplingParams
 from realm_cli.records import Message
 
 DROP_SHARE, REFILL_SHARE = 4, 8  # finished rows leave when they are 1/4 of the batch, 1/8 if others wait
-NLL_TOKENS = 8192  # in one forward of `nll`
+NLL_TOKENS = 8192  # in one forward of `nll`, at first
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,7 @@ class LocalGenerator:
     ) -> None:
         self.loaded, self.batch_rows = loaded, max(1, batch_rows)
         self.name = name or f"hf:{loaded.label}"
-        self.shared, self.kv_bytes = shared, kv_gib * 2**30
+        self.shared, self.kv_bytes, self.nll_tokens = shared, kv_gib * 2**30, NLL_TOKENS
         self._ends = torch.tensor(sorted(end_ids(loaded.tokenizer, loaded.model)), device=self._device)
 
     @property
@@ -102,14 +103,25 @@ class LocalGenerator:
 
     def _sample(self, rows: Sequence[_Row], params: SamplingParams) -> Iterator[tuple[_Row, Completion]]:
         """The rows' completions as they finish."""
-        if not rows:
-            return
-        shared = shares_prefix(self.loaded.model, self.shared)
-        batch = _Batch(self, rows, params, shared)
-        while batch.waiting or batch.rows:
-            with sampling_mode(self.loaded.model):
-                finished = batch.advance()
-            yield from zip([row for row, _, _, _ in finished], self._completions(finished, params.stop), strict=True)
+        left = {(row.request, row.sample): row for row in rows}
+        shared = bool(rows) and shares_prefix(self.loaded.model, self.shared)
+        while left:
+            batch = _Batch(self, list(left.values()), params, shared)
+            try:
+                while batch.waiting or batch.rows:
+                    with sampling_mode(self.loaded.model):
+                        finished = batch.advance()
+                    completions = self._completions(finished, params.stop)
+                    for (row, *_), completion in zip(finished, completions, strict=True):
+                        del left[row.request, row.sample]
+                        yield row, completion
+                return
+            except (MemoryError, RuntimeError) as error:
+                if not out_of_memory(error):
+                    raise
+                tried = batch.most
+            del batch  # rows under way begin anew: their draws are their own
+            self.batch_rows = less(min(tried, self.batch_rows), 1, "engine.batch_rows")
 
     def decoder(self, room: int, shared: bool) -> Decoder:
         """A fresh decoder of this model for rows of at most `room` new tokens."""
@@ -141,13 +153,22 @@ class LocalGenerator:
         ]
         for row in rows:
             self._check_length(len(row.prompt_ids) + len(row.completion_ids), "a prompt with its completion")
-        shared, found = shares_prefix(model, self.shared), {}
-        with sampling_mode(model):
-            for packs in micro_batches(rows, NLL_TOKENS, shared=shared):
+        shared = shares_prefix(model, self.shared)
+
+        def scored(tokens: int) -> dict[TokenRow, float]:
+            found = {}
+            for packs in micro_batches(rows, tokens, shared=shared):
                 logps, _ = row_logprobs(model, packs, self._pad_id, shared=shared)
                 for row, total in zip((row for pack in packs for row in pack), logps.sum(-1).tolist(), strict=True):
                     found[row] = -total / len(row.completion_ids)
-        return [found[row] for row in rows]
+            return found
+
+        longest = max((len(row.prompt_ids) + len(row.completion_ids) for row in rows), default=1)
+        with sampling_mode(model):
+            values, self.nll_tokens = with_less(
+                scored, self.nll_tokens, least=lambda: longest, setting="tokens in one forward pass"
+            )
+        return [values[row] for row in rows]
 
     def _completions(
         self, finished: Sequence[tuple[_Row, list[int], list[float], bool]], stop: Sequence[str]
@@ -213,6 +234,7 @@ class _Batch:
         self.limits = torch.zeros(0, dtype=torch.long, device=device)
         self.live = torch.zeros(0, dtype=torch.bool, device=device)
         self.capacity = owner.kv_tokens()
+        self.most = 1  # rows that were in it at once
 
     def advance(self) -> list[tuple[_Row, list[int], list[float], bool]]:
         """Decode until some rows have finished: (row, token ids, log-probabilities, ended by itself)."""
@@ -274,6 +296,7 @@ class _Batch:
             last = row.prompt
         if not new:
             return
+        self.most = max(self.most, len(self.rows) + len(new))
         logits = self.decoder.admit([row.prompt for row in new])
         self.logits = torch.cat([self.logits, logits]) if self.rows else logits
         self.rows += new

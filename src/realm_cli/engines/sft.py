@@ -31,6 +31,7 @@ from trl import SFTTrainer as TrlTrainer
 from realm_cli.engines.callbacks import LogSink, adapter_to_float32, attach_lora, on_cuda, optimizer_name, quiet
 from realm_cli.engines.checkpoints import AtomicCheckpoints, UpdateGuard, newest_checkpoint, save_adapter
 from realm_cli.engines.loading import LoadedModel, encode_completion, encode_prompt, end_ids
+from realm_cli.engines.memory import with_less
 from realm_cli.errors import EngineError
 from realm_cli.protocols import MetricSink, TrainResult
 from realm_cli.recipe import SftConfig
@@ -108,11 +109,32 @@ class EpochOrder(Sampler[int]):
 class _Trainer(AtomicCheckpoints, TrlTrainer):
     """TRL's SFTTrainer with our checkpoints and order of rows, and without telemetry."""
 
+    piece = 1 << 30  # rows that went through the model at once where memory did not suffice for more
+
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         if self.args.train_sampling_strategy == "sequential":
             return super()._get_train_sampler(train_dataset)
         batch = self.args.train_batch_size * self.args.gradient_accumulation_steps
         return EpochOrder(self.train_dataset["length"], batch, self.args.seed)
+
+    def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
+        """A micro-batch, in as many pieces as memory needs: the loss is a sum over a step's tokens, so they add up."""
+        rows = len(inputs["input_ids"])
+        trained = [p for p in model.parameters() if p.requires_grad]
+        before = [p.grad for p in trained]
+
+        def in_pieces(size: int) -> torch.Tensor:
+            for parameter, grad in zip(trained, before, strict=True):
+                parameter.grad = None if grad is None else grad.clone()
+            pieces = ({name: x[at : at + size] for name, x in inputs.items()} for at in range(0, rows, size))
+            step = super(_Trainer, self).training_step
+            return torch.stack([step(model, piece, num_items_in_batch) for piece in pieces]).sum()
+
+        size = min(rows, self.piece)
+        loss, used = with_less(in_pieces, size, least=lambda: 1, setting="distill.sft.micro_batch")
+        if used < size:
+            self.piece = used
+        return loss
 
 
 class LoraSftTrainer:

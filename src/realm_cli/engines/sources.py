@@ -38,7 +38,7 @@ BUILTIN = (TINY, SMOLLM2)
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
 LOAD_ERRORS: tuple[type[Exception], ...] = (  # what transformers and its readers raise for files that are not right
     *(OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, ImportError),
-    *(SafetensorError, struct.error),
+    *(SafetensorError, struct.error, MemoryError),
 )
 EXACT_GGUF_BYTES = 1 << 30  # GGUF files up to this size are kept in float32 (exact), larger ones in bfloat16
 
