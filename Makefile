@@ -60,7 +60,7 @@ bench: $(VENV)/.bench ## time and memory beside transformers and TRL (an hour an
 bench-quick: $(VENV)/.bench ## the same on the tiny student in two minutes: does it run?
 	$(BIN)/python benchmarks/speed/run.py --quick $(ARGS)
 
-chaos: $(STAMP) ## kill stages at random moments (200 times), let them go on, compare with undisturbed runs
+chaos: $(STAMP) ## kill, interrupt, starve and damage stages, let them go on, compare with undisturbed runs
 	$(BIN)/python tests/faults/chaos.py $(ARGS)
 
 lab: $(VENV)/.bench ## every baseline and ablation with the tiny student, over seeds (nights; only what is missing), then the tables

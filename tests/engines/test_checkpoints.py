@@ -7,9 +7,11 @@ import logging
 from pathlib import Path
 
 import pytest
+from safetensors import SafetensorError
 
 from realm_cli.engines import checkpoints
-from realm_cli.engines.checkpoints import DIGESTS, intact, newest_checkpoint, replace_folder, restore
+from realm_cli.engines.checkpoints import DIGESTS, intact, newest_checkpoint, replace_folder, restore, writing
+from realm_cli.errors import ArtifactError
 
 
 def made(root: Path, step: int) -> Path:
@@ -64,3 +66,33 @@ def test_what_a_cut_replacement_moved_aside_is_put_back(tmp_path: Path) -> None:
     (tmp_path / ".adapter.old").mkdir()
     restore(tmp_path / "adapter")  # both there: the newer stays
     assert sorted(path.name for path in tmp_path.iterdir()) == [".adapter.old", "adapter"]
+
+
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [
+        (OSError(28, "No space left on device"), "No space left on device"),
+        (
+            SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
+            "No space left on device",
+        ),
+        (
+            RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 311808 vs 311700"),
+            "no space left, or the disk failed",
+        ),
+    ],
+)
+def test_a_full_disk_is_one_line_and_leaves_no_half_folder(error: Exception, why: str, tmp_path: Path) -> None:
+    partial = tmp_path / ".partial"
+    partial.mkdir()
+    with pytest.raises(ArtifactError) as found, writing(tmp_path / "step-4", partial):
+        raise error
+    assert str(found.value) == (
+        f"{tmp_path / 'step-4'}: cannot be written ({why}); free some space, then rerun with --resume"
+    )
+    assert not partial.exists()
+
+
+def test_other_errors_while_writing_are_not_hidden(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="a bug"), writing(tmp_path / "x", tmp_path / ".partial"):
+        raise RuntimeError("a bug")

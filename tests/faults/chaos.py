@@ -1,196 +1,110 @@
-"""Kills stages at random moments, lets them go on, and compares what they leave with undisturbed runs.
+"""Does to stages what happens to them on a workstation, lets them go on, and compares with undisturbed runs.
 
-    make chaos                                         # 200 kills over all stages
+    make chaos                                                         # 200 kills over all stages, and all other faults
     python tests/faults/chaos.py --kills 10 --stages rollout,train_rl --seed 3
+    python tests/faults/chaos.py --faults "full disk,broken line" --tries 20
 
-For each stage: lost and doubled rows, files that differ from the undisturbed run's, exit codes. All must be zero. A
-kill is SIGKILL at a moment drawn uniformly over the run time, one to three times before the stage may go on to its end.
+The table: lost and doubled rows, files that differ from the undisturbed run's, and what else was not promised (exit
+codes, tracebacks, messages). All four must be zero; what each fault promises is in kinds.py.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import random
-import shutil
-import signal
-import subprocess
 import sys
 import tempfile
 import time
-from collections import Counter
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
-ROOT = Path(__file__).resolve().parents[2]
-SETTINGS = (
-    "data.n_train=60", "data.n_dev=12", "data.n_test=24", "engine.threads=1", "distill.limit=20",
-    "distill.sft.max_steps=8", "distill.sft.save_every=2", "distill.sft.micro_batch=4", "distill.sft.batch_size=4",
-    "train_rl.steps=8", "train_rl.eaai_steps=6", "train_rl.groups_per_step=2", "train_rl.group_size=2",
-    "train_rl.micro_tokens=2048", "train_rl.max_tokens=48", "train_rl.cache_tokens=8", "train_rl.eval_every=3",
-    "train_rl.dev_limit=4", "train_rl.dev_routed=2", "train_rl.save_every=2", "train_rl.alarms.patience=0",
-    "eval.max_tokens=40", "eval.bootstrap=200",
-)  # fmt: skip
-# Stage -> (command and options, files compared by rows, files compared by bytes)
-STAGES: dict[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]] = {
-    "rollout": (("rollout", "-m", "solver:hasty", "-m", "solver:forgetful", "--n", "6"), ("routes.jsonl",),
-                ("problems.jsonl",)),
-    "verify": (("verify",), ("scored.jsonl", "sets.jsonl"), ("summary.json",)),
-    "distill": (("distill",), ("teacher.jsonl", "guided.jsonl"), ("sft.jsonl", "adapter/adapter_model.safetensors")),
-    "train_rl": (("train-rl",), ("plan.jsonl",), ("samples.jsonl", "metrics.jsonl", "adapter/adapter_model.safetensors",
-                 "last_adapter/adapter_model.safetensors")),
-    "eval": (("eval", "--compare"), ("predictions.jsonl",), ("report.json",)),
-}  # fmt: skip
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from faults.kinds import FAULTS, Fault
+from faults.world import STAGES, Outcome, World
+
+Job = tuple[str, str, "Future[Outcome]"]  # fault, stage
 
 
-@dataclass
-class Outcome:
-    """What happened to one stage in one or many tries."""
-
-    tries: int = 0
-    kills: int = 0
-    lost: int = 0
-    doubled: int = 0
-    different: int = 0
-    codes: Counter[int] = field(default_factory=Counter)
-    notes: list[str] = field(default_factory=list)
-
-    def add(self, other: Outcome) -> None:
-        """Count another outcome in."""
-        for name in ("tries", "kills", "lost", "doubled", "different"):
-            setattr(self, name, getattr(self, name) + getattr(other, name))
-        self.codes.update(other.codes)
-        self.notes += other.notes
-
-
-def command(stage: str, run: Path) -> list[str]:
-    """The stage's command line, resuming."""
-    pairs = [part for setting in SETTINGS for part in ("--set", setting)]
-    verb, *options = STAGES[stage][0]
-    resume = [] if stage == "rollout" else ["--resume"]  # a rollout goes on by itself
-    return [sys.executable, "-m", "realm_cli", verb, "--recipe", "demo", "--run", str(run), *pairs, *options, *resume]
-
-
-def environment() -> dict[str, str]:
-    """One thread a process, this checkout's code."""
-    path = os.pathsep.join(filter(None, [str(ROOT / "src"), os.environ.get("PYTHONPATH")]))
-    return {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
-
-
-def prepare(work: Path, stages: Sequence[str]) -> dict[str, float]:
-    """An undisturbed run of all stages up to the last one asked for; seconds of each."""
-    seconds = {}
-    for stage in STAGES:
-        begin = time.monotonic()
-        done = subprocess.run(
-            command(stage, work / "whole"), env=environment(), capture_output=True, text=True, cwd=ROOT
-        )
-        if done.returncode:
-            raise SystemExit(f"{stage}: the undisturbed run failed: {done.stderr.splitlines()[-1]}")
-        seconds[stage] = time.monotonic() - begin
-        if stage == list(stages)[-1]:
-            break
-    return seconds
-
-
-def disturb(work: Path, stage: str, seconds: float, rng: random.Random, kills: int) -> Outcome:
-    """One run of a stage, killed `kills` times at most, then let go on to its end."""
-    out = Outcome(tries=1)
-    with tempfile.TemporaryDirectory(dir=work) as folder:
-        run = Path(folder) / "whole"
-        shutil.copytree(work / "whole", run, ignore=lambda _, names: [n for n in names if n in later(stage)])
-        for _ in range(kills):
-            process = subprocess.Popen(
-                command(stage, run), env=environment(), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-            )
-            try:
-                process.wait(timeout=rng.uniform(0.05, 1.0) * seconds)
-                break  # it was through before
-            except subprocess.TimeoutExpired:
-                process.send_signal(signal.SIGKILL)
-                process.wait()
-                out.kills += 1
-        done = subprocess.run(command(stage, run), env=environment(), capture_output=True, text=True, cwd=ROOT)
-        out.codes[done.returncode] += 1
-        if done.returncode:
-            out.notes.append(f"{stage}: {(done.stderr.splitlines() or ['?'])[-1]}")
-            return out
-        compare(stage, work / "whole" / stage, run / stage, out)
-    return out
-
-
-def later(stage: str) -> set[str]:
-    """Folders that a stage and those after it make."""
-    names = list(STAGES)
-    return {*names[names.index(stage) :], f".{stage}.lock"}
-
-
-def compare(stage: str, whole: Path, cut: Path, out: Outcome) -> None:
-    """Rows by id (the order may differ), other files byte by byte."""
-    _, by_rows, by_bytes = STAGES[stage]
-    for name in by_rows:
-        want, found = rows(whole / name), rows(cut / name)
-        have = Counter(row["id"] for row in found)
-        known = {row["id"]: row for row in want}
-        out.lost += sum(key not in have for key in known)
-        out.doubled += sum(count - 1 for count in have.values())
-        changed = [row["id"] for row in found if known.get(row["id"]) != row]
-        out.different += bool(changed)
-        out.notes += [f"{stage}/{name}: {len(changed)} rows differ, e.g. {changed[0]}"] if changed else []
-    for name in by_bytes:
-        if not (cut / name).exists() or (cut / name).read_bytes() != (whole / name).read_bytes():
-            out.different += 1
-            out.notes.append(f"{stage}/{name} differs")
-
-
-def rows(path: Path) -> list[dict[str, Any]]:
-    """Rows of a JSONL file."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-
-
-def chaos(kills: int, stages: Sequence[str], seed: int, jobs: int, work: Path) -> dict[str, Outcome]:
-    """Disturb the stages in turn until `kills` kills have hit; outcomes by stage."""
-    seconds = prepare(work, stages)
-    found = {stage: Outcome() for stage in stages}
-    number = 0
+def chaos(
+    world: World, faults: Sequence[str], stages: Sequence[str], kills: int, tries: int | None, seed: int, jobs: int
+) -> dict[str, dict[str, Outcome]]:
+    """Outcomes by fault and stage."""
+    found = {fault: {stage: Outcome() for stage in FAULTS[fault][1] if stage in stages} for fault in faults}
     with ThreadPoolExecutor(jobs) as pool:
-        while sum(outcome.kills for outcome in found.values()) < kills:
-            batch = []
-            for stage in stages:
-                rng = random.Random(f"{seed}/{number}")
-                number += 1
-                batch.append((stage, pool.submit(disturb, work, stage, seconds[stage], rng, rng.choice([1, 1, 2, 3]))))
-            for stage, future in batch:
-                found[stage].add(future.result())
+        numbers = iter(range(1 << 30))
+
+        def submit(fault: str, stage: str) -> Job:
+            do: Fault = FAULTS[fault][0]
+            return fault, stage, pool.submit(do, world, stage, random.Random(f"{seed}/{next(numbers)}"))
+
+        def collect(under_way: list[Job]) -> None:
+            for fault, stage, future in under_way:
+                found[fault][stage].add(future.result())
+
+        rest = [
+            submit(fault, stage) for fault in faults if fault != "kill" for stage in _turns(found[fault], fault, tries)
+        ]
+        while "kill" in faults and sum(outcome.faults for outcome in found["kill"].values()) < kills:
+            collect([submit("kill", stage) for stage in found["kill"]])
+        collect(rest)
     return found
 
 
+def _turns(stages: dict[str, Outcome], fault: str, tries: int | None) -> Iterator[str]:
+    """The fault's stages in turn, as often as it is tried."""
+    names = list(stages)
+    for i in range(FAULTS[fault][2] if tries is None else tries if names else 0):
+        yield names[i % len(names)]
+
+
+def table(found: dict[str, dict[str, Outcome]]) -> tuple[str, Outcome]:
+    """The table, and everything added up."""
+    total = Outcome()
+    lines = [
+        f"{'fault':<20}{'stage':<10}{'tries':>6}{'faults':>7}{'lost':>5}{'doubled':>8}{'differ':>7}{'other':>6}  codes"
+    ]
+    for fault, stages in found.items():
+        for stage, outcome in stages.items():
+            if outcome.tries:
+                lines.append(_line(fault, stage, outcome))
+                total.add(outcome)
+    return "\n".join([*lines, _line("all", "", total)]), total
+
+
+def _line(fault: str, stage: str, o: Outcome) -> str:
+    codes = ", ".join(f"{code}: {n}" for code, n in sorted(o.codes.items()))
+    counts = f"{o.tries:>6}{o.faults:>7}{o.lost:>5}{o.doubled:>8}{o.different:>7}{o.unexpected:>6}"
+    return f"{fault:<20}{stage:<10}{counts}  {codes}"
+
+
 def main(argv: Sequence[str] | None = None) -> int:
-    """Command line; 0 only if nothing was lost, doubled or different and every run came to its end."""
+    """Command line; 0 only if all that is promised holds."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    names = {"type": lambda text: text.split(",")}
     parser.add_argument("--kills", type=int, default=200)
-    parser.add_argument("--stages", type=lambda text: text.split(","), default=list(STAGES))
+    parser.add_argument("--tries", type=int, help="of each other fault")
+    parser.add_argument("--faults", **names, default=list(FAULTS))
+    parser.add_argument("--stages", **names, default=list(STAGES))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=len(os.sched_getaffinity(0)))
     a = parser.parse_args(argv)
-    a.stages = [stage for stage in STAGES if stage in a.stages]
+    stages = [stage for stage in STAGES if stage in a.stages]
+    unknown = [*(set(a.faults) - set(FAULTS)), *(set(a.stages) - set(STAGES))]
+    if unknown or not stages:
+        parser.error(f"unknown: {', '.join(unknown)}; known: {', '.join([*FAULTS, *STAGES])}")
     begin = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        found = chaos(a.kills, a.stages, a.seed, a.jobs, Path(folder))
-    total = Outcome()
-    print(f"{'stage':<10}{'tries':>7}{'kills':>7}{'lost':>6}{'doubled':>9}{'different':>11}  exit codes")
-    for stage, outcome in [*found.items(), ("all", total)]:
-        if stage != "all":
-            total.add(outcome)
-        counts = f"{outcome.tries:>7}{outcome.kills:>7}{outcome.lost:>6}{outcome.doubled:>9}{outcome.different:>11}"
-        print(f"{stage:<10}{counts}  {', '.join(f'{code}: {n}' for code, n in sorted(outcome.codes.items()))}")
-    print("\n".join(total.notes[:20]))
+        world = World(Path(folder))
+        world.prepare(stages[-1])
+        found = chaos(world, a.faults, stages, a.kills, a.tries, a.seed, a.jobs)
+    text, total = table(found)
+    print(text)
+    print("\n".join(total.notes[:40]))
     print(f"{time.monotonic() - begin:.0f} s")
-    return int(bool(total.lost or total.doubled or total.different or set(total.codes) != {0}))
+    return int(total.bad)
 
 
 if __name__ == "__main__":

@@ -15,8 +15,8 @@ from realm_cli import __version__
 from realm_cli.cli import demo, distill, domain, evaluate, refine, rollout, train_rl, verify, verify_run
 
 _NO_MEMORY = (
-    "out of memory; what was written is kept: free some, or lower engine.batch_rows, engine.kv_gib, distill.sft.micro_batch "
-    "or train_rl.micro_tokens, or take a smaller model, then rerun with --resume"
+    "out of memory; what was written is kept: free some, or lower engine.batch_rows, engine.kv_gib, "
+    "distill.sft.micro_batch or train_rl.micro_tokens, or take a smaller model, then rerun with --resume"
 )
 
 app = typer.Typer(

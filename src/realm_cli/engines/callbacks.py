@@ -1,6 +1,6 @@
 """What both trainers share: LoRA on a loaded model, quiet libraries, atomic adapter and checkpoint folders, metrics.
 
-Usage: `model = attach_lora(loaded, settings, seed)`; `save_adapter(model, tokenizer, out_dir, loaded.label)`.
+Usage: `model = attach_lora(loaded, settings, seed)`; `save_adapter(model, tokenizer, out_dir)`.
 
 Deviation 1: `prepare_model_for_kbit_training` is not used on NF4 models. It casts norms, embeddings and head to
 float32, which only pays under autocast; then the trainer would run in another precision than the sampler. The base is

@@ -11,16 +11,20 @@ import json
 import logging
 import os
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from peft import PeftModel
+from safetensors import SafetensorError
 from transformers import TrainerCallback
 
-from realm_cli.errors import EngineError
+from realm_cli.errors import ArtifactError
 
 log = logging.getLogger(__name__)
 DIGESTS = "digests.json"
+_TORCH_WRITER = "inline_container"  # in what torch.save says where it cannot write
 
 
 def replace_folder(new: Path, target: Path) -> None:
@@ -41,17 +45,30 @@ def restore(target: Path) -> None:
         os.replace(old, target)
 
 
-def save_adapter(model: PeftModel, tokenizer: Any, out_dir: Path, label: str) -> None:
+@contextmanager
+def writing(place: Path, partial: Path) -> Iterator[None]:
+    """What a full disk makes of torch, safetensors and transformers, as one ArtifactError; no half folder stays."""
+    try:
+        yield
+    except (OSError, SafetensorError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and _TORCH_WRITER not in str(error):
+            raise
+        told = getattr(error, "strerror", None) or str(error).rpartition("I/O error: ")[2].partition(" (os error")[0]
+        why = "no space left, or the disk failed" if _TORCH_WRITER in told else told
+        raise ArtifactError(f"{place}: cannot be written ({why}); free some space, then rerun with --resume") from None
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+
+
+def save_adapter(model: PeftModel, tokenizer: Any, out_dir: Path) -> None:
     """Write adapter_model.safetensors, adapter_config.json and the tokenizer with its chat template, atomically."""
     partial = out_dir.with_name(f".{out_dir.name}.partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.parent.mkdir(parents=True, exist_ok=True)
-    try:
+    with writing(out_dir, partial):
         model.save_pretrained(str(partial), selected_adapters=["default"], save_embedding_layers=False)
         tokenizer.save_pretrained(str(partial))
         replace_folder(partial, out_dir)
-    except OSError as error:
-        raise EngineError(f"{out_dir}: the adapter of {label} cannot be written ({error}); free the path") from None
 
 
 def newest_checkpoint(root: Path) -> Path | None:
@@ -116,17 +133,17 @@ class AtomicCheckpoints:
         partial = root / ".partial"
         shutil.rmtree(partial, ignore_errors=True)
         self._target = str(partial)
-        try:
-            Trainer._save_checkpoint(self, model, trial)  # type: ignore[arg-type]
-        finally:
-            self._target = None
-        written = partial / f"checkpoint-{step}"
-        (written / "training_args.bin").unlink(missing_ok=True)  # a pickle that nothing reads
-        self._extra_state(written)
-        digests = {path.name: _digest(path) for path in sorted(written.iterdir()) if path.is_file()}
-        (written / DIGESTS).write_text(json.dumps(digests), encoding="utf-8")
-        replace_folder(written, root / f"step-{step}")
-        shutil.rmtree(partial, ignore_errors=True)
+        with writing(root / f"step-{step}", partial):
+            try:
+                Trainer._save_checkpoint(self, model, trial)  # type: ignore[arg-type]
+            finally:
+                self._target = None
+            written = partial / f"checkpoint-{step}"
+            (written / "training_args.bin").unlink(missing_ok=True)  # a pickle that nothing reads
+            self._extra_state(written)
+            digests = {path.name: _digest(path) for path in sorted(written.iterdir()) if path.is_file()}
+            (written / DIGESTS).write_text(json.dumps(digests), encoding="utf-8")
+            replace_folder(written, root / f"step-{step}")
         kept = sorted(root.glob("step-*"), key=lambda path: int(path.name.removeprefix("step-")))
         for path in kept[:-2]:
             shutil.rmtree(path, ignore_errors=True)

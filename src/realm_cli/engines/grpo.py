@@ -89,7 +89,7 @@ class RouteGrpoTrainer:
                 if not isinstance(error, Alarm) or error.keep:
                     trainer.save_now()
                 raise
-            save_adapter(model, live.tokenizer, job.out_dir.parent / "last_adapter", live.label)
+            save_adapter(model, live.tokenizer, job.out_dir.parent / "last_adapter")
         metrics = {key: float(v) for key, v in trainer.last_metrics.items() if isinstance(v, int | float)}
         return TrainResult(job.out_dir, trainer.state.global_step, metrics)
 
@@ -311,6 +311,6 @@ class _Trainer(AtomicCheckpoints, TrlTrainer):
         start = time.perf_counter()
         metrics = dict(self.job.evaluate(self.generator, step))
         if metrics.get("dev_bare", float("-inf")) >= self.best["dev_bare"]:
-            save_adapter(self.model, self.loaded.tokenizer, self.job.out_dir, self.loaded.label)
+            save_adapter(self.model, self.loaded.tokenizer, self.job.out_dir)
             self.best = {"best_step": step, "dev_bare": metrics.get("dev_bare", float("-inf"))}
         return {**metrics, "seconds_eval": time.perf_counter() - start, "best_step": self.best["best_step"]}

@@ -180,9 +180,9 @@ class LoraSftTrainer:
                 trainer.train(resume_from_checkpoint=str(start) if start else None)
             except KeyboardInterrupt:
                 trainer.save_now()
-                save_adapter(trainer.model, tokenizer, out_dir, self.loaded.label)
+                save_adapter(trainer.model, tokenizer, out_dir)
                 raise
-            save_adapter(trainer.model, tokenizer, out_dir, self.loaded.label)
+            save_adapter(trainer.model, tokenizer, out_dir)
         last = {key: float(value) for key, value in sink.last.items() if isinstance(value, int | float)}
         return TrainResult(out_dir, trainer.state.global_step, {**last, "dropped": float(len(dropped))})
 
