@@ -29,6 +29,11 @@ FILES: list[tuple[str, str, str]] = [
     ("problems.jsonl", "Problem", "the questions, with answers that can be checked"),
     ("rollout/routes.jsonl", "Route", "the chains of thought of every model, append-only"),
     ("rollout/problems.jsonl", "Problem", "the problems with success rates and difficulty buckets filled in"),
+    (
+        "rollout/errors.jsonl",
+        "FailedSample",
+        "what a server did not give; gone when a rerun gets it (also in distill/, eval/)",
+    ),
     ("verify/scored.jsonl", "ScoredRoute", "the routes with their process scores"),
     ("verify/sets.jsonl", "RouteSet", "the routes that one prompt contrasts"),
     ("distill/teacher.jsonl", "GuidedCoT", "everything the teacher wrote, append-only, before the filters"),

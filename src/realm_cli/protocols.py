@@ -44,13 +44,17 @@ class GenRequest:
 
 @dataclass(frozen=True)
 class Completion:
-    """Sampled text without the end-of-turn token. `logprobs` (nats, one per sampled token) where known."""
+    """Sampled text without the end-of-turn token. `logprobs` (nats, one per sampled token) where known.
+
+    failure: why there is no text; only servers fail.
+    """
 
     text: str
     n_tokens: int = 0
     truncated: bool = False
     token_ids: tuple[int, ...] = ()
     logprobs: tuple[float, ...] = ()
+    failure: str = ""
 
 
 class Generator(Protocol):

@@ -10,19 +10,19 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
 from realm_cli.errors import ConfigError
+from realm_cli.recipe_blocks import AlarmsConfig as AlarmsConfig
+from realm_cli.recipe_blocks import Block as Block
+from realm_cli.recipe_blocks import ChecksConfig as ChecksConfig
+from realm_cli.recipe_blocks import EngineConfig as EngineConfig
+from realm_cli.recipe_blocks import PreflightConfig as PreflightConfig
+from realm_cli.recipe_blocks import ServerConfig as ServerConfig
 from realm_cli.recipe_yaml import RecipeLoader, first_problem
 from realm_cli.records import Bucket, Mode
 
 Schedule = Literal["asymptotic", "linear", "cosine", "step", "abrupt", "adaptive", "none", "zero"]
-
-
-class Block(BaseModel):
-    """Frozen, complete, typed; an unknown key is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class StudentConfig(Block):
@@ -169,28 +169,6 @@ class BridgeConfig(Block):
     quota: int | None = Field(None, ge=1)  # routed groups of one problem that are credited; None = all
 
 
-class AlarmsConfig(Block):
-    """When a run says that it goes wrong, and stops (stages/alarms.py)."""
-
-    window: int = Field(10, ge=1)  # steps that means are taken over
-    patience: int = Field(50, ge=0)  # steps that an alarm may hold before the run stops; 0 = never stop
-    truncated: float = Field(0.5, ge=0, le=1)
-    form: float = Field(0.05, ge=0, le=1)
-    verdicts: float = Field(0.02, ge=0, le=0.5)  # fewer than this share of one kind
-    length: float = Field(3.0, ge=1)
-    gap: float = Field(0.1, gt=0)  # nats a token
-    spike: float = Field(50.0, gt=1)
-    bare_drop: float = Field(0.05, ge=0)  # below the best so far; dev accuracy of 200 problems varies by 0.03
-
-
-class PreflightConfig(Block):
-    """What is tried before the first step of RL (stages/preflight.py); its other limits are those of the alarms."""
-
-    groups: int = Field(16, ge=0)  # groups sampled for it; 0 = no pre-flight
-    zero_variance: float = Field(0.9, ge=0, le=1)  # warn where a larger share of groups has nothing to learn from
-    stop: bool = True  # do not start where no group has, or every completion is cut off
-
-
 class TrainRlConfig(Block):
     """GRPO with fading routes (method.md sections 9 and 10)."""
 
@@ -256,24 +234,6 @@ class EvalConfig(Block):
     k: int = Field(4, ge=2, le=8)
     limit: int | None = Field(None, ge=1)
     bootstrap: int = Field(10_000, ge=100)
-
-
-class EngineConfig(Block):
-    """How models run."""
-
-    shared_prefix: Literal["auto", "off"] = "auto"  # compute a prompt once for all its completions; off: once for each
-    batch_rows: int = Field(64, ge=1)  # completions decoded together, at most
-    kv_gib: float = Field(4.0, gt=0)  # memory for keys and values while sampling; fewer rows where it does not suffice
-    threads: int = Field(0, ge=0)  # 0 = the library's default
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-
-
-class ChecksConfig(Block):
-    """Answer checks that run in a process of their own: Math-Verify and plug-ins."""
-
-    timeout: float = Field(5.0, gt=0)  # seconds; a check that takes longer is stopped and counts as wrong
-    memory_gib: float = Field(4.0, gt=0)  # address space of that process
-    workers: int = Field(0, ge=0)  # processes that score routes in `verify`; 0 = one per core
 
 
 class Recipe(Block):

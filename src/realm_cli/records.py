@@ -62,6 +62,15 @@ class Route(Row):
     correct: bool = False
 
 
+class FailedSample(Row):
+    """A sample that a server did not give for good; the next run asks for it again. `id` is that of its row."""
+
+    problem_id: str
+    source: str
+    sample: int
+    reason: str
+
+
 class ScoredRoute(Route):
     """A route with its process scores (method.md section 5). All lists have one entry per step."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -14,11 +15,13 @@ from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
 from realm_cli.cli.app import main
+from realm_cli.engines import server_calls
 from realm_cli.engines.loading import load_model
 from realm_cli.engines.openai_client import OpenAIGenerator
 from realm_cli.engines.sampler import LocalGenerator
 from realm_cli.errors import EngineError
 from realm_cli.protocols import GenRequest, SamplingParams
+from realm_cli.recipe import ServerConfig
 
 CHAT = "/v1/chat/completions"
 
@@ -41,11 +44,10 @@ def client(httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch) -> OpenAIGen
     """A generator on a scripted server that lists the models `m` and `mini`."""
     for name in ("OPENAI_API_KEY", "REALM_API_KEY"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr("openai._base_client.INITIAL_RETRY_DELAY", 0.01)
-    monkeypatch.setattr("openai._base_client.MAX_RETRY_DELAY", 0.02)
+    monkeypatch.setattr(server_calls, "FIRST_PAUSE", 0.01)
     models = [{"id": name, "object": "model", "created": 0, "owned_by": "us"} for name in ("m", "mini")]
     httpserver.expect_request("/v1/models").respond_with_json({"object": "list", "data": models})
-    return OpenAIGenerator(httpserver.url_for("/v1"), "m", retries=2, timeout=10)
+    return OpenAIGenerator(httpserver.url_for("/v1"), "m", ServerConfig(retries=2, timeout=10))
 
 
 def script(server: HTTPServer, handler: Callable[[Request], Response]) -> None:
@@ -74,8 +76,8 @@ def test_a_real_server(smollm2_server: tuple[str, str], smollm2_dir: Path) -> No
 
 
 def test_a_real_server_with_another_model(smollm2_server: tuple[str, str]) -> None:
-    with pytest.raises(EngineError, match=r"#other: status 400 for q0 \(.*pinned to.*\)"):
-        list(OpenAIGenerator(smollm2_server[0], "other").generate(ask("hi"), SamplingParams(4)))
+    [(_, [completion])] = OpenAIGenerator(smollm2_server[0], "other").generate(ask("hi"), SamplingParams(4))
+    assert re.match(r"status 400 for q0 \(.*pinned to.*\)", completion.failure)
 
 
 def test_what_is_sent_and_read(httpserver: HTTPServer, client: OpenAIGenerator) -> None:
@@ -134,22 +136,29 @@ def test_busy_servers_are_asked_again(httpserver: HTTPServer, client: OpenAIGene
 @pytest.mark.parametrize(
     ("response", "message"),
     [
-        (Response("busy", 429), r"#m: still rate-limited after 2 retries; resume later"),
-        (Response("boom", 500), r"#m: status 500 for q0 \(.*boom.*\)"),
-        (Response('{"error": {"message": "max_tokens too large"}}', 400), r"#m: status 400 for q0 \(.*too large.*\)"),
-        (Response("", 401), r"#m: access denied; set REALM_API_KEY or OPENAI_API_KEY"),
-        (Response("<html>hi</html>", 200, mimetype="text/html"), r"#m: the answer is no chat completion \(<html>hi"),
-        (Response("{broken", 200, mimetype="application/json"), r"#m: the answer is no chat completion"),
-        (Response('{"choices": []}', 200, mimetype="application/json"), r"#m: the answer is no chat completion"),
-        (Response("[]", 200, mimetype="application/json"), r"#m: the answer is no chat completion"),
-        (Response("null", 200, mimetype="application/json"), r"#m: the answer is no chat completion"),
+        (Response("busy", 429), r"still rate-limited after 2 retries; resume later"),
+        (Response("boom", 500), r"status 500 for q0 \(.*boom.*\)"),
+        (Response('{"error": {"message": "max_tokens too large"}}', 400), r"status 400 for q0 \(.*too large.*\)"),
+        (Response("<html>hi</html>", 200, mimetype="text/html"), r"the answer is no chat completion \(<html>hi"),
+        (Response("{broken", 200, mimetype="application/json"), r"the answer is no chat completion"),
+        (Response('{"choices": []}', 200, mimetype="application/json"), r"the answer is no chat completion"),
+        (Response("[]", 200, mimetype="application/json"), r"the answer is no chat completion"),
+        (Response("null", 200, mimetype="application/json"), r"the answer is no chat completion"),
     ],
 )
 def test_lasting_failures(httpserver: HTTPServer, client: OpenAIGenerator, response: Response, message: str) -> None:
     script(httpserver, lambda request: Response(response.data, response.status_code, mimetype=response.mimetype))
-    with pytest.raises(EngineError, match=message):
-        list(client.generate(ask("a"), SamplingParams()))
-    assert len(bodies(httpserver)) == (3 if response.status_code in (429, 500) else 1)
+    [(index, [completion])] = client.generate(ask("a"), SamplingParams())
+    assert index == 0 and completion.text == "" and re.match(message, completion.failure)
+    assert len(bodies(httpserver)) == (1 if response.status_code == 400 else 3)
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_wrong_key_stops_at_once(httpserver: HTTPServer, client: OpenAIGenerator, status: int) -> None:
+    script(httpserver, lambda request: Response("", status))
+    with pytest.raises(EngineError, match=r"#m: access denied; set REALM_API_KEY or OPENAI_API_KEY"):
+        list(client.generate(ask(*"abcdefghijklmnopqrstuvwxyz", n=8), SamplingParams()))
+    assert len(bodies(httpserver)) <= 2 * client.server.concurrency
 
 
 def test_an_empty_answer_is_an_empty_completion(httpserver: HTTPServer, client: OpenAIGenerator) -> None:
@@ -167,11 +176,9 @@ def test_what_is_done_is_kept_when_one_request_fails(httpserver: HTTPServer, cli
         return _json(answer(name))
 
     script(httpserver, some)
-    got = []
-    with pytest.raises(EngineError, match="status 400 for q1"):
-        for index, row in client.generate(ask("a", "bad", "c"), SamplingParams()):
-            got.append((index, row[0].text))
-    assert sorted(got) == [(0, "a"), (2, "c")]
+    got = {index: row[0] for index, row in client.generate(ask("a", "bad", "c"), SamplingParams())}
+    assert {i: c.text for i, c in got.items()} == {0: "a", 1: "", 2: "c"}
+    assert got[1].failure == "status 400 for q1 (no)" and not got[0].failure + got[2].failure
 
 
 def test_unknown_models(httpserver: HTTPServer, client: OpenAIGenerator) -> None:
@@ -199,9 +206,9 @@ def test_slow_servers_time_out(httpserver: HTTPServer, client: OpenAIGenerator) 
         return _json(answer("late"))
 
     script(httpserver, slow)
-    hasty = OpenAIGenerator(client.base_url, "m", retries=0, timeout=0.2)
-    with pytest.raises(EngineError, match=r"#m: no answer within 0.2 s; lower max_tokens"):
-        list(hasty.generate(ask("a"), SamplingParams()))
+    hasty = OpenAIGenerator(client.base_url, "m", ServerConfig(retries=0, timeout=0.2))
+    [(_, [completion])] = hasty.generate(ask("a"), SamplingParams())
+    assert completion.failure == "no answer within 0.2 s; lower max_tokens"
 
 
 @pytest.mark.parametrize(

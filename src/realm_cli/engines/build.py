@@ -52,7 +52,7 @@ def build_generator(spec: str, recipe: Recipe, *, adapter: Path | None = None) -
     if sep and kind == "openai":
         from realm_cli.engines.openai_client import OpenAIGenerator
 
-        return OpenAIGenerator.from_spec(spec)
+        return OpenAIGenerator.from_spec(spec, recipe.engine.server)
     return _local(spec, recipe, adapter)
 
 

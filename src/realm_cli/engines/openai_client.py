@@ -1,14 +1,16 @@
 """Any OpenAI-compatible server as a generator: vLLM, llama.cpp, Ollama, `transformers serve`, hosted APIs.
 
-One chat-completion request per sample, 8 at a time, as not every server knows `n`. The library retries time-outs, lost
-connections, 408, 409, 429 and 5xx with growing pauses and honours Retry-After. The key comes from REALM_API_KEY or
-OPENAI_API_KEY (local servers need none) and is never shown.
+One chat-completion request per sample, `engine.server.concurrency` at a time, as not every server knows `n`. What is
+tried again, and the budget: engines/server_calls.py. The key comes from REALM_API_KEY or OPENAI_API_KEY (local servers
+need none) and is never shown.
 
 Usage: `OpenAIGenerator.from_spec("openai:http://localhost:8000/v1#Qwen/Qwen2.5-7B-Instruct")`
 
 Notes. (1) Every sample sends its own `seed`, from (seed, key, sample); whether it is obeyed is the server's choice.
 (2) `top_k` and `min_p` are no OpenAI fields: they are sent only when set. (3) Log-probabilities and token ids are not
-asked for. (4) After an error that lasts, what has been completed is still yielded, then EngineError is raised.
+asked for. (4) A sample that fails for good is a Completion with `failure`, and the others go on. A wrong key or model,
+a spent budget, and twice as many failures in a row as requests at a time stop all: what has been completed is yielded,
+then EngineError is raised.
 """
 
 from __future__ import annotations
@@ -20,42 +22,42 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, as_completed
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 import openai
 
+from realm_cli.engines.server_calls import Caller, Failed
 from realm_cli.errors import ConfigError, EngineError
 from realm_cli.protocols import Completion, GenRequest, SamplingParams
+from realm_cli.recipe import ServerConfig
 
-CONCURRENCY = 8
-RETRIES = 6
-READ_SECONDS = 600.0  # a slow server may take minutes for a long completion
-CONNECT_SECONDS = 10.0
+NOT_ASKED = "not asked: the work stopped before"
+SECRET = ("key", "token", "secret", "password")  # in names of a URL's parameters
 
 
 class OpenAIGenerator:
     """protocols.Generator over a server. `base_url` ends before /chat/completions, as in http://localhost:8000/v1."""
 
-    def __init__(
-        self,
-        base_url: str,
-        model: str,
-        *,
-        concurrency: int = CONCURRENCY,
-        retries: int = RETRIES,
-        timeout: float = READ_SECONDS,
-    ) -> None:
+    def __init__(self, base_url: str, model: str, server: ServerConfig | None = None) -> None:
         self.base_url, self.model = base_url.rstrip("/"), model
-        self.concurrency, self.retries, self.timeout = concurrency, retries, timeout
+        self.server = server or ServerConfig()
         self.name = f"openai:{self._host}#{model}"
+        self._spent = 0, 0  # requests and tokens of earlier calls
 
     @classmethod
-    def from_spec(cls, spec: str) -> OpenAIGenerator:
-        """From `openai:URL#MODEL`. ConfigError."""
+    def from_spec(cls, spec: str, server: ServerConfig | None = None) -> OpenAIGenerator:
+        """From `openai:URL#MODEL`. ConfigError, also for a URL with a password: it would be written to files."""
         url, sep, model = spec.removeprefix("openai:").rpartition("#")
-        if not sep or not model or urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).netloc:
+        parts = urlsplit(url)
+        if not sep or not model or parts.scheme not in ("http", "https") or not parts.netloc:
             raise ConfigError("model openai: expected openai:URL#MODEL, e.g. openai:http://localhost:8000/v1#my-model")
-        return cls(url, model)
+        secret = [name for name, _ in parse_qsl(parts.query) if any(word in name.lower() for word in SECRET)]
+        if parts.password is not None or secret:
+            raise ConfigError(
+                f"model openai:{parts.hostname}: the URL holds a password or key, which would be written to files; "
+                "leave it out and set REALM_API_KEY"
+            )
+        return cls(url, model, server)
 
     @property
     def _host(self) -> str:
@@ -70,43 +72,64 @@ class OpenAIGenerator:
         jobs = [(i, request.first_sample + j) for i, request in enumerate(requests) for j in range(request.n)]
         if not jobs:
             return
-        client = self._client()
-        pool = ThreadPoolExecutor(self.concurrency, thread_name_prefix="openai")
+        caller = self._caller()
+        pool = ThreadPoolExecutor(self.server.concurrency, thread_name_prefix="openai")
         done: dict[int, dict[int, Completion]] = defaultdict(dict)
-        failure: EngineError | None = None
+        stop: EngineError | None = None
+        in_a_row = 0
         try:
-            self._check_alive(client)
+            self._check_alive(caller.client)
             futures: dict[Future[Completion], tuple[int, int]] = {
-                pool.submit(self._ask, client, requests[i], sample, params): (i, sample) for i, sample in jobs
+                pool.submit(self._ask, caller, requests[i], sample, params): (i, sample) for i, sample in jobs
             }
             for future in as_completed(futures):
                 i, sample = futures[future]
                 try:
                     done[i][sample] = future.result()
+                    in_a_row = 0
+                except Failed as error:
+                    done[i][sample] = Completion("", failure=str(error))
+                    in_a_row += 1
+                    if in_a_row >= 2 * self.server.concurrency:
+                        text = f"{self.name}: {in_a_row} requests failed in a row, the last one: {error}"
+                        stop = stop or EngineError(f"{text}; correct it and rerun with --resume")
                 except EngineError as error:
-                    failure = failure or error
-                    for other in futures:
-                        other.cancel()
-                    continue
+                    stop = stop or error
                 except CancelledError:
                     continue
+                if stop is not None:
+                    for other in futures:
+                        other.cancel()
                 if len(done[i]) == requests[i].n:
-                    yield i, [done[i][key] for key in sorted(done[i])]
-            if failure is not None:
-                raise failure
+                    found = done.pop(i)
+                    yield i, [found[key] for key in sorted(found)]
+            if stop is not None:
+                yield from self._rest(requests, done)
+                raise stop
         finally:  # also when the caller stops early
             pool.shutdown(wait=False, cancel_futures=True)
-            client.close()
+            caller.close()
+            self._spent = caller.requests, caller.tokens
 
-    def _client(self) -> openai.OpenAI:
+    def _rest(
+        self, requests: Sequence[GenRequest], done: dict[int, dict[int, Completion]]
+    ) -> Iterator[tuple[int, list[Completion]]]:
+        """Requests of which some samples came before the work stopped."""
+        for i, found in done.items():
+            if any(not completion.failure for completion in found.values()):
+                samples = range(requests[i].first_sample, requests[i].first_sample + requests[i].n)
+                yield i, [found.get(sample, Completion("", failure=NOT_ASKED)) for sample in samples]
+
+    def _caller(self) -> Caller:
         key = os.environ.get("REALM_API_KEY") or os.environ.get("OPENAI_API_KEY") or "none"
-        timeout = openai.Timeout(self.timeout, connect=min(CONNECT_SECONDS, self.timeout))
-        return openai.OpenAI(base_url=self.base_url, api_key=key, max_retries=self.retries, timeout=timeout)
+        caller = Caller(self.base_url, key, self.server, self.name)
+        caller.requests, caller.tokens = self._spent
+        return caller
 
     def _check_alive(self, client: openai.OpenAI) -> None:
         """One quick request, so that a dead server is reported at once and not after all retries."""
         try:
-            client.with_options(max_retries=1, timeout=30).models.list()
+            client.with_options(max_retries=1, timeout=min(30.0, self.server.timeout)).models.list()
         except openai.APITimeoutError:
             pass  # a busy server
         except openai.APIConnectionError:
@@ -123,25 +146,11 @@ class OpenAIGenerator:
         parts = urlsplit(self.base_url)
         return f"{parts.scheme}://{self._host}{parts.path}"
 
-    def _ask(self, client: openai.OpenAI, request: GenRequest, sample: int, params: SamplingParams) -> Completion:
+    def _ask(self, caller: Caller, request: GenRequest, sample: int, params: SamplingParams) -> Completion:
         try:
-            return _completion(client.chat.completions.create(**self._body(request, sample, params)), self.name)
+            return caller.ask(self._body(request, sample, params), request.key)
         except openai.NotFoundError as error:
-            raise EngineError(self._unknown(client, error)) from None
-        except (openai.AuthenticationError, openai.PermissionDeniedError):
-            raise EngineError(f"{self.name}: access denied; set REALM_API_KEY or OPENAI_API_KEY") from None
-        except openai.APITimeoutError:
-            raise EngineError(f"{self.name}: no answer within {self.timeout:g} s; lower max_tokens") from None
-        except openai.APIConnectionError:
-            raise EngineError(f"{self.name}: connection to {self._url} lost; see the server's log") from None
-        except openai.RateLimitError:
-            raise EngineError(f"{self.name}: still rate-limited after {self.retries} retries; resume later") from None
-        except openai.APIStatusError as error:
-            raise EngineError(f"{self.name}: status {error.status_code} for {request.key} ({_reason(error)})") from None
-        except (openai.OpenAIError, ValueError, TypeError) as error:
-            raise EngineError(
-                f"{self.name}: the answer is no chat completion ({_short(error)}); does the URL end in /v1?"
-            ) from None
+            raise EngineError(self._unknown(caller, error)) from None
 
     def _body(self, request: GenRequest, sample: int, params: SamplingParams) -> dict[str, Any]:
         digest = hashlib.sha256(f"{params.seed}\0{request.key}\0{sample}".encode()).digest()
@@ -159,39 +168,14 @@ class OpenAIGenerator:
         body["extra_body"] = {key: value for key, value in extra.items() if value}
         return body
 
-    def _unknown(self, client: openai.OpenAI, error: openai.APIStatusError) -> str:
+    def _unknown(self, caller: Caller, error: openai.APIStatusError) -> str:
         """The message for a 404: the model or the path is wrong."""
         try:
-            names = [model.id for model in client.with_options(max_retries=0, timeout=10).models.list()]
+            names = [model.id for model in caller.client.with_options(timeout=10).models.list()]
         except (openai.OpenAIError, ValueError, TypeError, AttributeError):
             names = []
         if self.model in names or not names:
-            return f"{self.name}: not found ({_reason(error)}); check the model's name and that the URL has /v1"
+            return f"{self.name}: not found ({caller.reason(error)}); check the model's name and that the URL has /v1"
         near = difflib.get_close_matches(self.model, names, n=1, cutoff=0.4)
         hint = f"did you mean {near[0]}?" if near else f"it serves {', '.join(names[:5])}"
         return f"{self.name}: the server does not know this model; {hint}"
-
-
-def _completion(answer: Any, name: str) -> Completion:
-    choices = getattr(answer, "choices", None)
-    if not choices or getattr(choices[0], "message", None) is None:
-        raise EngineError(f"{name}: the answer is no chat completion ({_short(answer)}); does the URL end in /v1?")
-    text = choices[0].message.content or ""
-    used = getattr(getattr(answer, "usage", None), "completion_tokens", None)
-    return Completion(
-        text=text,
-        n_tokens=int(used) if used is not None else len(text.split()),
-        truncated=choices[0].finish_reason == "length",
-    )
-
-
-def _reason(error: openai.APIStatusError) -> str:
-    """What the server says about an error: its message where the body has one, else the body."""
-    body = error.body if isinstance(error.body, dict) else {}
-    return _short(body.get("message") or body.get("detail") or error.response.text or error.message)
-
-
-def _short(value: object) -> str:
-    """The beginning of a message, in one line."""
-    text = " ".join(str(value).split())
-    return text if len(text) <= 160 else text[:157] + "..."

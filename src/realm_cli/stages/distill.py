@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import random
 from collections import Counter, defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,32 +17,18 @@ from typing import Any
 from realm_cli.artifacts import Appender, iter_rows, read_rows, write_rows
 from realm_cli.errors import DataError
 from realm_cli.method import guidance
-from realm_cli.method.answers import is_correct
 from realm_cli.method.rule_exposure import rule_fade, rule_question
-from realm_cli.method.steps import parse_route, step_facts
-from realm_cli.prompts import bare_messages, numbered, ruled_messages, solution_text, teacher_messages
-from realm_cli.protocols import Generator, GenRequest, NllScorer, Progress, SamplingParams, SftTrainer, TrainResult
+from realm_cli.method.steps import step_facts
+from realm_cli.prompts import bare_messages, numbered, ruled_messages, solution_text
+from realm_cli.protocols import Progress, SftTrainer, TrainResult
 from realm_cli.recipe import DistillConfig
 from realm_cli.records import GuidedCoT, Problem, Route, RouteSet, ScoredRoute, SFTSample
 from realm_cli.run_folder import Stage
 from realm_cli.stages.problems import spread
 from realm_cli.stages.summary import Summary, Table
-
-RuleCheck = Callable[[str, str], str]  # (question, solution text) -> "pass" | "fail"
-
-
-@dataclass(frozen=True)
-class Guide:
-    """What the teacher sees and what checks it. `scorer` is the student, for the hard-to-imitate filter."""
-
-    teacher: Generator
-    rules: str = ""
-    notes: str = ""
-    rule_check: RuleCheck | None = None
-    scorer: NllScorer | None = None
-    count_tokens: Callable[[str], int] = len
-    tries: int | None = None  # samples per problem; None = recipe.distill.n
-    retry: bool = True  # ask once more with the label shown; off for programs and written text
+from realm_cli.stages.teacher import Guide as Guide
+from realm_cli.stages.teacher import RuleCheck as RuleCheck
+from realm_cli.stages.teacher import collect_cots
 
 
 @dataclass(frozen=True)
@@ -127,76 +113,6 @@ def run_distill(
                 in_order=stage.recipe.distill.rules_in_prompt > 0,
             )
     return _summary(stage, cots, samples, result)
-
-
-def collect_cots(stage: Stage, problems: Sequence[Problem], guide: Guide, progress: Progress) -> list[GuidedCoT]:
-    """Teacher samples, appended as they come; one retry with the label where no sample was right (3.2)."""
-    config = stage.recipe.distill
-    path = stage.path("teacher.jsonl")
-    with Appender(path):
-        pass  # drops a last line that was cut off
-    have = read_rows(path, GuidedCoT, allow_empty=True)
-    tries = guide.tries or config.n
-    done = Counter(cot.problem_id for cot in have if not cot.label_given)
-    _ask(stage, [p for p in problems if done[p.id] < tries], guide, tries, False, progress, done)
-    have = read_rows(path, GuidedCoT, allow_empty=True)
-    if config.retry_with_label and guide.retry:
-        right = {cot.problem_id for cot in have if cot.correct}
-        shown = {cot.problem_id for cot in have if cot.label_given}
-        failed = [p for p in problems if p.id not in right | shown]
-        _ask(stage, failed, guide, 1, True, progress, Counter())
-        have = read_rows(path, GuidedCoT, allow_empty=True)
-    if not have:
-        raise DataError(f"{path}: the teacher {guide.teacher.name} wrote nothing for {len(problems)} problems")
-    ids = {problem.id for problem in problems}
-    order = {problem.id: i for i, problem in enumerate(problems)}
-    return sorted((cot for cot in have if cot.problem_id in ids), key=lambda cot: (order[cot.problem_id], cot.id))
-
-
-def _ask(
-    stage: Stage,
-    problems: Sequence[Problem],
-    guide: Guide,
-    n: int,
-    with_label: bool,
-    progress: Progress,
-    done: Mapping[str, int],
-) -> None:
-    """Up to `n` samples of each problem; `done` tells how many an interrupted run has left."""
-    if not problems:
-        return
-    config = stage.recipe.distill
-    params = SamplingParams(config.max_tokens, config.temperature, config.top_p, seed=stage.recipe.seed)
-    requests = [
-        GenRequest(
-            key=f"{p.id}/label" if with_label else p.id,
-            messages=teacher_messages(p, guide.rules, guide.notes, label=p.answer if with_label else None),
-            n=n - done[p.id],
-            problem=p,
-            first_sample=done[p.id],
-        )
-        for p in problems
-    ]
-    label = f"teacher {guide.teacher.name}" + (" (label shown)" if with_label else "")
-    with Appender(stage.path("teacher.jsonl")) as out, progress(label, len(requests)) as advance:
-        for index, completions in guide.teacher.generate(requests, params):
-            problem = problems[index]
-            for sample, completion in enumerate(completions, done[problem.id]):
-                steps, answer = parse_route(completion.text)
-                out.add(
-                    GuidedCoT(
-                        id=f"{problem.id}/{'label' if with_label else 'cot'}/{sample}",
-                        problem_id=problem.id,
-                        teacher=guide.teacher.name,
-                        rules_shown=bool(guide.rules),
-                        label_given=with_label,
-                        text=completion.text,
-                        steps=steps,
-                        final_answer=answer,
-                        correct=not completion.truncated and is_correct(answer, problem),
-                    )
-                )
-            advance(1, "")
 
 
 def _filter(stage: Stage, raw: Sequence[GuidedCoT], problems: Mapping[str, Problem], guide: Guide) -> list[GuidedCoT]:

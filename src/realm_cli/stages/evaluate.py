@@ -21,6 +21,7 @@ from realm_cli.prompts import bare_messages, routed_messages, ruled_messages
 from realm_cli.protocols import Completion, Generator, GenRequest, NllScorer, Progress, SamplingParams
 from realm_cli.records import Mode, Prediction, Problem, Route, ShownRoute
 from realm_cli.run_folder import Stage
+from realm_cli.stages.failures import Failures
 from realm_cli.stages.reliance import hint_reliance
 from realm_cli.stages.report_tables import build_report, report_tables, rule_accuracy, weak_claims
 from realm_cli.stages.summary import Summary, percent
@@ -87,7 +88,7 @@ def run_eval(
                 f"{routes_path}: no {config.split} problem has {config.k} routes; run `realm rollout` on it"
             )
     path = stage.path("predictions.jsonl")
-    done = _done(path)
+    done, failures = _done(path), Failures(stage.path("errors.jsonl"))
     temperature = 0.0 if config.n == 1 else config.temperature
     params = SamplingParams(config.max_tokens, temperature, seed=recipe.seed)
     for label, factory in models.items():
@@ -96,7 +97,7 @@ def run_eval(
             for mode in modes
             for problem in problems
             if (not mode.startswith("routed") or problem.id in shown)
-            and f"{label}/{mode}/{problem.id}/{config.n - 1}" not in done
+            and any(f"{label}/{mode}/{problem.id}/{sample}" not in done for sample in range(config.n))
         ]
         if not work:
             continue
@@ -107,9 +108,14 @@ def run_eval(
                 mode, problem = work[index]
                 for sample, completion in enumerate(completions):
                     name = f"{label}/{mode}/{problem.id}/{sample}"
-                    if name not in done:
+                    if completion.failure:
+                        failures.add(name, problem.id, generator.name, sample, completion.failure)
+                    elif name not in done:
                         out.add(predict(stage, label, mode, problem, sample, completion, shown.get(problem.id, [])))
                 advance(1, "")
+    done = _done(path)
+    failures.settle(done)
+    failures.refuse(len(done) + len(failures.rows), None, "--resume")  # accuracies need all of them
     # In an order that does not depend on which prediction came first, nor do the bootstrap's draws.
     place, turn = {p.id: i for i, p in enumerate(problems)}, {model: i for i, model in enumerate(models)}
     rows = [row for row in read_rows(path, Prediction) if row.problem_id in place and row.model in models]

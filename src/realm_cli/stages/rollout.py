@@ -26,6 +26,7 @@ from realm_cli.prompts import route_messages, routed_messages
 from realm_cli.protocols import Completion, Generator, GenRequest, Progress, SamplingParams
 from realm_cli.records import Bucket, Problem, Route, RouteSet
 from realm_cli.run_folder import Stage
+from realm_cli.stages.failures import Failures, gaps
 from realm_cli.stages.summary import Summary, Table, percent
 
 ROUTED = "+routes"  # end of the source's name of solutions found with routes in the prompt
@@ -47,15 +48,17 @@ def run_rollout(
     """
     config = stage.recipe.rollout
     path = stage.path("routes.jsonl")
-    have = _counts(stage)
+    have = _samples(path)
+    failures, wanted = Failures(stage.path("errors.jsonl")), 0
     for generator in generators:
         want = (config.self_n or config.n) if generator.name in self_names else config.n
+        wanted += want * len(problems)
         source = generator.name if sets is None else generator.name + ROUTED
-        missing = [(problem, have[problem.id, source]) for problem in problems if have[problem.id, source] < want]
-        if sets is None:
-            asked = [_bare_request(stage, problem, done, want - done) for problem, done in missing]
-        else:
-            asked = [r for problem, done in missing for r in _routed_requests(stage, problem, done, want, sets)]
+        asked = [
+            (request, k)
+            for problem in problems
+            for request, k in _requests(stage, problem, gaps(have[problem.id, source], want), sets)
+        ]
         requests = [request for request, _ in asked]
         if not requests:
             continue
@@ -65,19 +68,26 @@ def run_rollout(
                 request, k = asked[index]
                 assert request.problem is not None
                 for sample, completion in enumerate(completions, request.first_sample):
+                    if completion.failure:
+                        name = f"{request.problem.id}/{source}/{sample}"
+                        failures.add(name, request.problem.id, source, sample, completion.failure)
+                        continue
                     own = _own_solution(stage, completion.text, k) if k else completion.text
                     whole = replace(completion, text=own or completion.text)
                     route = make_route(request.problem, source, sample, whole, params)
                     out.add(route if own else route.model_copy(update={"correct": False}))
                 advance(1, "")
-    routes = read_rows(path, Route, made_by="realm rollout") if path.exists() else []
+    routes = read_rows(path, Route, allow_empty=True) if path.exists() else []
+    failures.settle({route.id for route in routes})
     if not routes:
+        failures.refuse(wanted, None, "the same command")
         raise DataError(f"{path}: no route was sampled; give at least one --model and one problem")
     path = stage.path("problems.jsonl")
     earlier = read_rows(path, Problem) if path.exists() else []  # of a rollout over more or other problems
     measured = difficulty(list({p.id: p for p in [*earlier, *problems]}.values()), routes, self_names)
     write_rows(path, measured)
-    return _summary(stage, measured, routes)
+    failures.refuse(wanted, stage.recipe.engine.server.max_failed, "the same command")
+    return _summary(stage, measured, routes, failures.notes("the same command"))
 
 
 def load_sets(path: Path, problems: Sequence[Problem]) -> dict[str, list[RouteSet]]:
@@ -92,18 +102,23 @@ def load_sets(path: Path, problems: Sequence[Problem]) -> dict[str, list[RouteSe
     return dict(found)
 
 
-def _bare_request(stage: Stage, problem: Problem, done: int, n: int) -> tuple[GenRequest, int]:
-    messages = route_messages(problem, stage.recipe.prompt.style)
-    return GenRequest(key=problem.id, messages=messages, n=n, problem=problem, first_sample=done), 0
-
-
-def _routed_requests(
-    stage: Stage, problem: Problem, done: int, want: int, sets: Mapping[str, Sequence[RouteSet]]
+def _requests(
+    stage: Stage,
+    problem: Problem,
+    missing: Sequence[tuple[int, int]],
+    sets: Mapping[str, Sequence[RouteSet]] | None,
 ) -> list[tuple[GenRequest, int]]:
-    """(request, routes shown): one request for each of the problem's sets, its samples shared out evenly."""
-    found, prompt, out, at = sets.get(problem.id, ()), stage.recipe.prompt, [], done
-    for number, route_set in enumerate(found):
-        n = (want - done) * (number + 1) // len(found) - (want - done) * number // len(found)
+    """(request, routes shown) for the missing runs of samples; the sets take turns, sample j shows the j-th."""
+    prompt = stage.recipe.prompt
+    if sets is None:
+        messages = route_messages(problem, prompt.style)
+        return [(GenRequest(problem.id, messages, n, problem, first), 0) for first, n in missing]
+    found = sets.get(problem.id, ())
+    if len(found) > 1:
+        missing = [(sample, 1) for first, n in missing for sample in range(first, first + n)]
+    out = []
+    for first, n in missing if found else ():
+        route_set = found[first % len(found)]
         messages = routed_messages(
             problem.question,
             route_set.shown,
@@ -111,11 +126,7 @@ def _routed_requests(
             order=prompt.order,
             answers_hidden=route_set.answers_hidden,
         )
-        if n:
-            key = f"{problem.id}/{route_set.id}"
-            request = GenRequest(key=key, messages=messages, n=n, problem=problem, first_sample=at)
-            out.append((request, len(route_set.shown)))
-        at += n
+        out.append((GenRequest(f"{problem.id}/{route_set.id}", messages, n, problem, first), len(route_set.shown)))
     return out
 
 
@@ -125,14 +136,15 @@ def _own_solution(stage: Stage, text: str, k: int) -> str:
     return "" if mentions_routes(own) else own
 
 
-def _counts(stage: Stage) -> Counter[tuple[str, str]]:
-    path = stage.path("routes.jsonl")
-    if not path.exists():
-        return Counter()
-    with Appender(path):
-        pass  # drops a last line that was cut off
-    rows = read_rows(path, Route, allow_empty=True)
-    return Counter((route.problem_id, route.source) for route in rows)
+def _samples(path: Path) -> dict[tuple[str, str], set[int]]:
+    """(problem id, source) -> the samples that there are."""
+    found: dict[tuple[str, str], set[int]] = defaultdict(set)
+    if path.exists():
+        with Appender(path):
+            pass  # drops a last line that was cut off
+        for route in read_rows(path, Route, allow_empty=True):
+            found[route.problem_id, route.source].add(route.sample)
+    return found
 
 
 def make_route(problem: Problem, source: str, sample: int, completion: Completion, params: SamplingParams) -> Route:
@@ -179,7 +191,7 @@ def _share(flags: Sequence[bool]) -> float | None:
     return sum(flags) / len(flags) if flags else None
 
 
-def _summary(stage: Stage, problems: Sequence[Problem], routes: Sequence[Route]) -> Summary:
+def _summary(stage: Stage, problems: Sequence[Problem], routes: Sequence[Route], said: list[str]) -> Summary:
     by_source: dict[str, list[Route]] = defaultdict(list)
     for route in routes:
         by_source[route.source].append(route)
@@ -210,7 +222,7 @@ def _summary(stage: Stage, problems: Sequence[Problem], routes: Sequence[Route])
         "rollout",
         dict(data),
         tables,
-        notes=[f"{both} of {len(problems)} problems have right and wrong routes"],
+        notes=[f"{both} of {len(problems)} problems have right and wrong routes", *said],
         files=[str(stage.path("routes.jsonl")), str(stage.path("problems.jsonl"))],
     )
 

@@ -1,0 +1,167 @@
+"""One request to a server that may be slow, busy or broken: retries, a budget, a deadline, and reasons without keys.
+
+Time-outs, lost or cut connections, 408, 409, 425, 429, 5xx and answers that are no chat completion are tried again
+after growing pauses (Retry-After is honoured). A slow drip counts as a time-out: the limit is for the whole answer.
+
+Usage: `Caller(url, key, server, name).ask(body, "p1") -> Completion`; Failed = this request, EngineError = all of them
+"""
+
+from __future__ import annotations
+
+import email.utils
+import random
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+
+import httpx2 as httpx
+import openai
+
+from realm_cli.errors import EngineError
+from realm_cli.protocols import Completion
+from realm_cli.recipe import ServerConfig
+
+CONNECT_SECONDS = 10.0
+FIRST_PAUSE, LONGEST_PAUSE = 0.5, 8.0  # seconds; doubled from try to try
+LONGEST_WAIT = 120.0  # a server may ask for as much by Retry-After
+AGAIN = (408, 409, 425, 429)  # and all from 500
+
+
+class Failed(Exception):
+    """This request is not answered, the others may be; `str` says why."""
+
+
+class _Again(Exception):
+    """This try failed, the next one may not. pause: what the server asked for, seconds."""
+
+    def __init__(self, reason: str, pause: float | None = None) -> None:
+        super().__init__(reason)
+        self.pause = pause
+
+
+class Caller:
+    """Asks one server with one key; threads may share it. `stop` ends pauses at once."""
+
+    def __init__(self, base_url: str, key: str, server: ServerConfig, name: str) -> None:
+        self.name, self.server, self._key = name, server, key
+        self.requests = self.tokens = 0  # spent so far
+        self.stop = threading.Event()
+        self._jitter = random.Random()  # of pauses: of nothing that is written
+        self._lock = threading.Lock()
+        limit = httpx.Timeout(server.timeout, connect=min(CONNECT_SECONDS, server.timeout))
+        hooks = {"response": [self._give_deadline]}
+        http = openai.DefaultHttpxClient(timeout=limit, event_hooks=hooks)
+        self.client = openai.OpenAI(base_url=base_url, api_key=key, max_retries=0, timeout=limit, http_client=http)
+
+    def close(self) -> None:
+        """No more requests; pauses end."""
+        self.stop.set()
+        self.client.close()
+
+    def ask(self, body: dict[str, Any], key: str) -> Completion:
+        """The answer to one chat request; `key` names it in messages. Failed, EngineError."""
+        for attempt in range(self.server.retries + 1):
+            self._take()
+            try:
+                return self._once(body, key)
+            except _Again as error:
+                reason, asked = str(error), error.pause
+            if attempt < self.server.retries:
+                usual = min(FIRST_PAUSE * 2**attempt, LONGEST_PAUSE) * self._jitter.uniform(0.75, 1.0)
+                if self.stop.wait(usual if asked is None else min(asked, LONGEST_WAIT)):
+                    break
+        raise Failed(reason)
+
+    def _take(self) -> None:
+        """Count a request. EngineError where the budget is spent."""
+        server = self.server
+        with self._lock:
+            over = server.max_requests is not None and self.requests >= server.max_requests
+            spent = f"{self.requests} requests (engine.server.max_requests)"
+            if server.max_tokens is not None and self.tokens >= server.max_tokens:
+                over, spent = True, f"{self.tokens} tokens (engine.server.max_tokens)"
+            if over:
+                raise EngineError(f"{self.name}: the budget of {spent} is spent; raise it and rerun with --resume")
+            self.requests += 1
+
+    def _once(self, body: dict[str, Any], key: str) -> Completion:
+        try:
+            answer = self.client.chat.completions.create(**body)
+        except openai.NotFoundError:
+            raise  # the caller knows the models
+        except (openai.AuthenticationError, openai.PermissionDeniedError):
+            raise EngineError(f"{self.name}: access denied; set REALM_API_KEY or OPENAI_API_KEY") from None
+        except openai.APITimeoutError:
+            raise _Again(f"no answer within {self.server.timeout:g} s; lower max_tokens") from None
+        except openai.APIConnectionError:
+            raise _Again("the connection was lost; see the server's log") from None
+        except openai.RateLimitError as error:
+            reason = f"still rate-limited after {self.server.retries} retries; resume later"
+            raise _Again(reason, retry_after(error.response.headers)) from None
+        except openai.APIStatusError as error:
+            text = f"status {error.status_code} for {key} ({self.reason(error)})"
+            if error.status_code in AGAIN or error.status_code >= 500:
+                raise _Again(text, retry_after(error.response.headers)) from None
+            raise Failed(text) from None
+        except (openai.OpenAIError, ValueError, TypeError) as error:
+            raise _Again(self._no_completion(error)) from None
+        return self._completion(answer)
+
+    def _completion(self, answer: Any) -> Completion:
+        choices = getattr(answer, "choices", None)
+        first = choices[0] if isinstance(choices, list) and choices else None
+        message = getattr(first, "message", None)
+        if first is None or message is None or not isinstance(message.content, str | None):
+            raise _Again(self._no_completion(answer))
+        text = message.content or ""
+        usage = getattr(answer, "usage", None)
+        used, whole = getattr(usage, "completion_tokens", None), getattr(usage, "total_tokens", None)
+        n_tokens = used if isinstance(used, int) else len(text.split())
+        with self._lock:
+            self.tokens += whole if isinstance(whole, int) else n_tokens
+        return Completion(text=text, n_tokens=n_tokens, truncated=first.finish_reason == "length")
+
+    def _no_completion(self, what: object) -> str:
+        return f"the answer is no chat completion ({self.short(what)}); does the URL end in /v1?"
+
+    def reason(self, error: openai.APIStatusError) -> str:
+        """What the server says about an error: its message where the body has one, else the body."""
+        body = error.body if isinstance(error.body, dict) else {}
+        return self.short(body.get("message") or body.get("detail") or error.response.text or error.message)
+
+    def short(self, value: object) -> str:
+        """The beginning of a message, in one line; a server that repeats the key does not get it into our words."""
+        text = " ".join(str(value).replace(self._key, "***").split())
+        return text if len(text) <= 160 else text[:157] + "..."
+
+    def _give_deadline(self, response: httpx.Response) -> None:
+        if isinstance(response.stream, httpx.SyncByteStream):
+            response.stream = _Deadline(response.stream, self.server.timeout, response.request)
+
+
+class _Deadline(httpx.SyncByteStream):
+    """A body that must be through in time, however it drips."""
+
+    def __init__(self, stream: httpx.SyncByteStream, seconds: float, request: httpx.Request) -> None:
+        self.stream, self.end, self.request = stream, time.monotonic() + seconds, request
+
+    def __iter__(self) -> Iterator[bytes]:
+        for chunk in self.stream:
+            if time.monotonic() > self.end:
+                raise httpx.ReadTimeout("the whole answer took too long", request=self.request)
+            yield chunk
+
+    def close(self) -> None:
+        self.stream.close()
+
+
+def retry_after(headers: httpx.Headers) -> float | None:
+    """Seconds that a server asks to wait for (a number, or a date); None where it does not say so."""
+    value = headers.get("retry-after", "")
+    with suppress(ValueError):
+        return max(0.0, float(value))
+    with suppress(ValueError, TypeError):
+        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
+    return None

@@ -1,0 +1,65 @@
+"""Blocks of a recipe that say how things run, and change nothing of what is made (recipe.py holds the others)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Block(BaseModel):
+    """Frozen, complete, typed; an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class AlarmsConfig(Block):
+    """When a run says that it goes wrong, and stops (stages/alarms.py)."""
+
+    window: int = Field(10, ge=1)  # steps that means are taken over
+    patience: int = Field(50, ge=0)  # steps that an alarm may hold before the run stops; 0 = never stop
+    truncated: float = Field(0.5, ge=0, le=1)
+    form: float = Field(0.05, ge=0, le=1)
+    verdicts: float = Field(0.02, ge=0, le=0.5)  # fewer than this share of one kind
+    length: float = Field(3.0, ge=1)
+    gap: float = Field(0.1, gt=0)  # nats a token
+    spike: float = Field(50.0, gt=1)
+    bare_drop: float = Field(0.05, ge=0)  # below the best so far; dev accuracy of 200 problems varies by 0.03
+
+
+class PreflightConfig(Block):
+    """What is tried before the first step of RL (stages/preflight.py); its other limits are those of the alarms."""
+
+    groups: int = Field(16, ge=0)  # groups sampled for it; 0 = no pre-flight
+    zero_variance: float = Field(0.9, ge=0, le=1)  # warn where a larger share of groups has nothing to learn from
+    stop: bool = True  # do not start where no group has, or every completion is cut off
+
+
+class ServerConfig(Block):
+    """How servers are asked (`openai:` models and teachers). A budget is that of one command."""
+
+    concurrency: int = Field(8, ge=1)  # requests at a time
+    retries: int = Field(6, ge=0)  # of a request that failed
+    timeout: float = Field(600.0, gt=0)  # seconds for one whole answer
+    max_requests: int | None = Field(None, ge=1)  # retries count
+    max_tokens: int | None = Field(None, ge=1)  # of prompts and answers, as the server counts them
+    max_failed: float = Field(0.0, ge=0, le=1)  # share of samples that may fail in a stage that still ends well
+
+
+class EngineConfig(Block):
+    """How models run."""
+
+    shared_prefix: Literal["auto", "off"] = "auto"  # compute a prompt once for all its completions; off: once for each
+    batch_rows: int = Field(64, ge=1)  # completions decoded together, at most
+    kv_gib: float = Field(4.0, gt=0)  # memory for keys and values while sampling; fewer rows where it does not suffice
+    threads: int = Field(0, ge=0)  # 0 = the library's default
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    server: ServerConfig = ServerConfig()
+
+
+class ChecksConfig(Block):
+    """Answer checks that run in a process of their own: Math-Verify and plug-ins."""
+
+    timeout: float = Field(5.0, gt=0)  # seconds; a check that takes longer is stopped and counts as wrong
+    memory_gib: float = Field(4.0, gt=0)  # address space of that process
+    workers: int = Field(0, ge=0)  # processes that score routes in `verify`; 0 = one per core

@@ -1,0 +1,78 @@
+"""Samples that a server did not give: rows beside the others, in words at the end, asked for again by the next run.
+
+Usage: `failures = Failures(stage.path("errors.jsonl"))`; `failures.add(id, problem_id, source, sample, reason)`;
+`failures.settle(have)`; then `failures.notes(again)`, or `failures.refuse(total, allowed, again)`.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Container
+from pathlib import Path
+
+from realm_cli.artifacts import Appender, read_rows, write_rows
+from realm_cli.errors import EngineError
+from realm_cli.records import FailedSample
+
+
+class Failures:
+    """Rows of one errors.jsonl, those of earlier runs included."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        if path.exists():
+            with Appender(path):
+                pass  # drops a last line that was cut off
+        known = read_rows(path, FailedSample, allow_empty=True) if path.exists() else []
+        self.rows = {row.id: row for row in known}
+
+    def add(self, name: str, problem_id: str, source: str, sample: int, reason: str) -> None:
+        """One more, on the disk at once."""
+        new = name not in self.rows
+        self.rows[name] = FailedSample(id=name, problem_id=problem_id, source=source, sample=sample, reason=reason)
+        if new:
+            with Appender(self.path) as out:
+                out.add(self.rows[name])
+
+    def settle(self, have: Container[str]) -> None:
+        """Leave only what is still missing."""
+        if not self.rows:
+            return
+        self.rows = {name: row for name, row in self.rows.items() if name not in have}
+        if self.rows:
+            write_rows(self.path, self.rows.values())
+        else:
+            self.path.unlink(missing_ok=True)
+
+    def notes(self, again: str) -> list[str]:
+        """One line on what failed and why, none where nothing did. again: how to ask once more."""
+        if not self.rows:
+            return []
+        return [f"{self._told()}; {again} asks for them again ({self.path})"]
+
+    def refuse(self, total: int, allowed: float | None, again: str) -> None:
+        """EngineError where more than the share `allowed` (None: any) of `total` samples failed; the rest is kept."""
+        if self.rows and len(self.rows) > (allowed or 0.0) * total:
+            hint = "" if allowed is None else " (engine.server.max_failed: how many may fail)"
+            raise EngineError(
+                f"{self.path}: {self._told(total)}; the others are kept, {again} asks for these again{hint}"
+            )
+
+    def _told(self, total: int | None = None) -> str:
+        reasons = Counter(row.reason for row in self.rows.values()).most_common(2)
+        of = f" of {total}" if total is not None else ""
+        why = ", ".join(f"{n} x {reason}" for reason, n in reasons)
+        return f"{len(self.rows)}{of} samples failed: {why}"
+
+
+def gaps(have: Container[int], want: int) -> list[tuple[int, int]]:
+    """(first, n) of the runs of samples 0 .. want-1 that are missing."""
+    out: list[tuple[int, int]] = []
+    for sample in range(want):
+        if sample in have:
+            continue
+        if out and sum(out[-1]) == sample:
+            out[-1] = (out[-1][0], out[-1][1] + 1)
+        else:
+            out.append((sample, 1))
+    return out

@@ -1,0 +1,115 @@
+"""What the teacher writes (method.md 3.1, 3.2): distill/teacher.jsonl, appended as it comes, and errors.jsonl.
+
+Usage: `cots = collect_cots(stage, problems, guide, progress)`; a rerun asks only for what is missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Sequence
+from dataclasses import dataclass
+
+from realm_cli.artifacts import Appender, read_rows
+from realm_cli.errors import DataError
+from realm_cli.method.answers import is_correct
+from realm_cli.method.steps import parse_route
+from realm_cli.prompts import teacher_messages
+from realm_cli.protocols import Generator, GenRequest, NllScorer, Progress, SamplingParams
+from realm_cli.records import GuidedCoT, Problem
+from realm_cli.run_folder import Stage
+from realm_cli.stages.failures import Failures, gaps
+
+RuleCheck = Callable[[str, str], str]  # (question, solution text) -> "pass" | "fail"
+
+
+@dataclass(frozen=True)
+class Guide:
+    """What the teacher sees and what checks it. `scorer` is the student, for the hard-to-imitate filter."""
+
+    teacher: Generator
+    rules: str = ""
+    notes: str = ""
+    rule_check: RuleCheck | None = None
+    scorer: NllScorer | None = None
+    count_tokens: Callable[[str], int] = len
+    tries: int | None = None  # samples per problem; None = recipe.distill.n
+    retry: bool = True  # ask once more with the label shown; off for programs and written text
+
+
+def collect_cots(stage: Stage, problems: Sequence[Problem], guide: Guide, progress: Progress) -> list[GuidedCoT]:
+    """Teacher samples, appended as they come; one retry with the label where no sample was right (3.2)."""
+    config = stage.recipe.distill
+    path = stage.path("teacher.jsonl")
+    with Appender(path):
+        pass  # drops a last line that was cut off
+    failures = Failures(stage.path("errors.jsonl"))
+    tries = guide.tries or config.n
+    for with_label, n in ((False, tries), (True, 1)):
+        have = read_rows(path, GuidedCoT, allow_empty=True)
+        todo = problems
+        if with_label:
+            right = {cot.problem_id for cot in have if cot.correct}
+            retry = config.retry_with_label and guide.retry and not failures.rows  # failed ones may still come right
+            todo = [p for p in problems if p.id not in right] if retry else []
+        _ask(stage, todo, guide, n, with_label, progress, {cot.id for cot in have}, failures)
+        have = read_rows(path, GuidedCoT, allow_empty=True)
+        failures.settle({cot.id for cot in have})
+    failures.refuse(len(problems) * tries, stage.recipe.engine.server.max_failed, "--resume")
+    if not have:
+        raise DataError(f"{path}: the teacher {guide.teacher.name} wrote nothing for {len(problems)} problems")
+    ids = {problem.id for problem in problems}
+    order = {problem.id: i for i, problem in enumerate(problems)}
+    return sorted((cot for cot in have if cot.problem_id in ids), key=lambda cot: (order[cot.problem_id], cot.id))
+
+
+def _ask(
+    stage: Stage,
+    problems: Sequence[Problem],
+    guide: Guide,
+    n: int,
+    with_label: bool,
+    progress: Progress,
+    have: Container[str],
+    failures: Failures,
+) -> None:
+    """Samples 0 .. n-1 of each problem, those that an interrupted run has left (`have`: row ids) excepted."""
+    config, kind = stage.recipe.distill, "label" if with_label else "cot"
+    params = SamplingParams(config.max_tokens, config.temperature, config.top_p, seed=stage.recipe.seed)
+    requests = [
+        GenRequest(
+            key=f"{p.id}/label" if with_label else p.id,
+            messages=teacher_messages(p, guide.rules, guide.notes, label=p.answer if with_label else None),
+            n=missing,
+            problem=p,
+            first_sample=first,
+        )
+        for p in problems
+        for first, missing in gaps({i for i in range(n) if f"{p.id}/{kind}/{i}" in have}, n)
+    ]
+    if not requests:
+        return
+    label = f"teacher {guide.teacher.name}" + (" (label shown)" if with_label else "")
+    with Appender(stage.path("teacher.jsonl")) as out, progress(label, len(requests)) as advance:
+        for index, completions in guide.teacher.generate(requests, params):
+            request = requests[index]
+            problem = request.problem
+            assert problem is not None
+            for sample, completion in enumerate(completions, request.first_sample):
+                name = f"{problem.id}/{kind}/{sample}"
+                if completion.failure:
+                    failures.add(name, problem.id, guide.teacher.name, sample, completion.failure)
+                    continue
+                steps, answer = parse_route(completion.text)
+                out.add(
+                    GuidedCoT(
+                        id=name,
+                        problem_id=problem.id,
+                        teacher=guide.teacher.name,
+                        rules_shown=bool(guide.rules),
+                        label_given=with_label,
+                        text=completion.text,
+                        steps=steps,
+                        final_answer=answer,
+                        correct=not completion.truncated and is_correct(answer, problem),
+                    )
+                )
+            advance(1, "")

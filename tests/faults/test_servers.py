@@ -1,0 +1,198 @@
+"""Rollouts and teachers over a server that fails in every way: nothing lost, nothing doubled, no key anywhere."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from faults.server import KINDS, Faults, Server, serving, text_for
+from realm_cli.cli.app import main
+from realm_cli.engines import server_calls
+from realm_cli.engines.openai_client import OpenAIGenerator
+from realm_cli.engines.server_calls import retry_after
+from realm_cli.errors import EngineError
+from realm_cli.protocols import Completion, GenRequest, SamplingParams
+from realm_cli.recipe import ServerConfig
+
+KEY = "rk-very-secret-0123456789"
+FAST = {"engine.server.timeout": "0.4", "engine.server.concurrency": "16"}
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(server_calls, "FIRST_PAUSE", 0.005)
+    monkeypatch.setattr(server_calls, "LONGEST_PAUSE", 0.02)
+    monkeypatch.setenv("REALM_API_KEY", KEY)
+    monkeypatch.chdir(tmp_path)
+
+
+def problems(n: int) -> list[str]:
+    ids = [f"p{i:04d}" for i in range(n)]
+    rows = [{"id": i, "question": f"What is it, case {i}?", "answer": "1", "answer_type": "number"} for i in ids]
+    Path("problems.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return ids
+
+
+def realm(*words: str, **settings: str) -> int:
+    pairs = [part for key, value in settings.items() for part in ("--set", f"{key}={value}")]
+    return main([*words, "--run", "run", "--problems", "problems.jsonl", *pairs])
+
+
+def rows(name: str) -> list[dict[str, Any]]:
+    path = Path("run") / name
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def rollout(server: Server, n: int, **settings: str) -> int:
+    return realm("rollout", "-m", f"openai:{server.url}#m", "--n", str(n), **{**FAST, **settings})
+
+
+def right_text(server: Server, row: dict[str, Any]) -> str:
+    """What the server says to this sample's request."""
+    request = GenRequest(row["problem_id"], [])
+    seed = OpenAIGenerator(server.url, "m")._body(request, row["sample"], SamplingParams(seed=row["seed"]))["seed"]
+    return text_for(next(q for q, s in server.tries if s == seed), seed)
+
+
+def test_a_thousand_requests_through_every_fault(capsys: pytest.CaptureFixture[str]) -> None:
+    ids = problems(500)
+    refused = frozenset(["p0003?", "p0250?"])
+    with serving(Faults(share=0.3, refused=refused)) as server:
+        assert rollout(server, 2) == 1
+        err = capsys.readouterr().err.strip().splitlines()[-1]
+        assert err.startswith("error: run/rollout/errors.jsonl: 4 of 1000 samples failed: 2 x status 400 for p0")
+        assert "the others are kept, the same command asks for these again" in err
+        assert len(rows("rollout/routes.jsonl")) == 996 and len(rows("rollout/errors.jsonl")) == 4
+        assert all(server.seen[kind] > 0 for kind in KINDS), server.seen
+        before = server.requests
+        server.faults.refused = frozenset()
+        assert rollout(server, 2) == 0
+        assert server.requests - before <= 4 * 4  # only what was missing
+        found = {row["id"]: row for row in rows("rollout/routes.jsonl")}
+        assert len(rows("rollout/routes.jsonl")) == len(found) == 1000
+        assert {(row["problem_id"], row["sample"]) for row in found.values()} == {(i, s) for i in ids for s in (0, 1)}
+        assert all(row["text"] == right_text(server, row) for row in list(found.values())[::25])
+        assert len({row["text"] for row in found.values()}) == 1000
+        assert not Path("run/rollout/errors.jsonl").exists() and server.keys == {f"Bearer {KEY}"}
+    captured = capsys.readouterr()
+    written = "".join(path.read_text() for path in Path("run").rglob("*") if path.is_file())
+    assert KEY not in written + captured.out + captured.err + err
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_fault_alone_is_survived(kind: str) -> None:
+    problems(3)
+    with serving(Faults(share=1.0, kinds=(kind,), bad_tries=2)) as server:
+        assert rollout(server, 1) == 0
+        assert server.seen == {kind: 6, "ok": 3} and len(rows("rollout/routes.jsonl")) == 3
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_fault_that_lasts_says_what_it_is(kind: str) -> None:
+    with serving(Faults(share=1.0, kinds=(kind,), bad_tries=99)) as server:
+        settings = ServerConfig(retries=1, timeout=0.4)
+        [(_, [done])] = OpenAIGenerator(server.url, "m", settings).generate(ask(1), SamplingParams())
+    words = {name: f"status {name} for q0 (oops)" for name in ("408", "500", "503")}
+    words |= {"429": "still rate-limited after 1 retries", "cut": "the connection was lost"}
+    words |= dict.fromkeys(("slow", "drip"), "no answer within 0.4 s")
+    want = next((text for name, text in words.items() if kind.startswith(name)), "the answer is no chat completion (")
+    assert done.failure.startswith(want) and server.requests == 2
+
+
+def ask(n: int, samples: int = 1) -> list[GenRequest]:
+    return [GenRequest(f"q{i}", [{"role": "user", "content": f"question {i}"}], n=samples) for i in range(n)]
+
+
+def test_a_budget_of_requests_counts_every_try(capsys: pytest.CaptureFixture[str]) -> None:
+    problems(40)
+    budget = {"engine.server.max_requests": "20", "engine.server.concurrency": "4"}
+    with serving(Faults(share=0.4, kinds=("500",))) as server:
+        assert rollout(server, 1, **budget) == 1
+        assert server.requests == 20
+        err = capsys.readouterr().err.strip().splitlines()[-1]
+        assert (
+            "the budget of 20 requests (engine.server.max_requests) is spent; raise it and rerun with --resume" in err
+        )
+        kept = len(rows("rollout/routes.jsonl"))
+        assert 5 <= kept < 20
+        more = {**budget, "engine.server.max_requests": "null"}  # the run remembers its settings
+        assert rollout(server, 1, **more) == 0 and len(rows("rollout/routes.jsonl")) == 40
+
+
+def test_a_budget_of_tokens(capsys: pytest.CaptureFixture[str]) -> None:
+    problems(40)
+    with serving(Faults()) as server:
+        settings = {"engine.server.max_tokens": "150", "engine.server.concurrency": "1"}
+        assert rollout(server, 1, **settings) == 1
+        assert server.requests == 10 and len(rows("rollout/routes.jsonl")) == 10  # 15 tokens each
+    assert "the budget of 150 tokens (engine.server.max_tokens) is spent" in capsys.readouterr().err
+
+
+def test_a_server_that_dies_on_the_way_stops_the_work(capsys: pytest.CaptureFixture[str]) -> None:
+    problems(200)
+    settings = {"engine.server.retries": "1", "engine.server.concurrency": "4"}
+    with serving(Faults(dead_after=50)) as server:
+        assert rollout(server, 2, **settings) == 1
+        err = capsys.readouterr().err.strip().splitlines()[-1]
+        assert "8 requests failed in a row, the last one: status 500" in err and "rerun with --resume" in err
+        assert server.requests < 100 and 40 <= len(rows("rollout/routes.jsonl")) <= 50
+        server.faults.dead_after = None
+        assert rollout(server, 2, **settings) == 0
+    found = [row["id"] for row in rows("rollout/routes.jsonl")]
+    assert len(found) == len(set(found)) == 400
+
+
+def test_what_came_of_a_stopped_request_is_kept() -> None:
+    one = ServerConfig(retries=0, concurrency=1)
+    found: list[Completion] = []
+    for dead_after, came in ((0, 0), (3, 3)):
+        with serving(Faults(dead_after=dead_after)) as server, pytest.raises(EngineError, match="2 requests failed in"):
+            for _, row in OpenAIGenerator(server.url, "m", one).generate(ask(1, samples=8), SamplingParams()):
+                found = row
+        assert sum(not done.failure for done in found) == came
+    assert [bool(done.failure) for done in found] == [False] * 3 + [True] * 5
+    assert found[-1].failure == "not asked: the work stopped before"
+
+
+def test_a_teacher_over_a_failing_server(capsys: pytest.CaptureFixture[str]) -> None:
+    problems(30)
+    Path("rules.md").write_text("R1: cases count by themselves.\n")
+    with serving(Faults(share=0.5, refused=frozenset(["p0007?"]))) as server:
+        words = ("distill", "--teacher", f"openai:{server.url}#m", "--rules", "rules.md", "--data-only")
+        settings = {**FAST, "distill.n": "2", "distill.retry_with_label": "false", "distill.limit": "null"}
+        assert realm(*words, **settings) == 1
+        assert "errors.jsonl: 2 of 60 samples failed" in capsys.readouterr().err
+        assert len(rows("distill/teacher.jsonl")) == 58
+        server.faults.refused = frozenset()
+        realm(*words, "--resume", **settings)  # 0 or 1: its answers are random
+        ids = [row["id"] for row in rows("distill/teacher.jsonl")]
+        assert len(ids) == len(set(ids)) == 60 and not Path("run/distill/errors.jsonl").exists()
+
+
+@pytest.mark.parametrize("url", ["http://me:pa55@127.0.0.1:9/v1", "http://127.0.0.1:9/v1?api-key=pa55"])
+@pytest.mark.parametrize("words", [("rollout", "-m"), ("distill", "--teacher")])
+def test_a_password_in_the_url_is_refused(url: str, words: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    problems(1)
+    assert realm(*words, f"openai:{url}#m") == 1
+    captured = capsys.readouterr()
+    assert captured.err.splitlines() == [
+        "error: model openai:127.0.0.1: the URL holds a password or key, which would be written to files; leave it out "
+        "and set REALM_API_KEY"
+    ]
+    written = "".join(path.read_text() for path in Path().rglob("*") if path.is_file())
+    assert "pa55" not in written + captured.out
+
+
+@pytest.mark.parametrize(
+    ("value", "low", "high"),
+    [("7", 7, 7), ("0.5", 0.5, 0.5), ("-3", 0, 0), ("Wed, 21 Oct 2015 07:28:00 GMT", 0, 0), ("soon", None, None)],
+)
+def test_what_a_server_asks_to_wait(value: str, low: float | None, high: float | None) -> None:
+    import httpx2
+
+    found = retry_after(httpx2.Headers({"Retry-After": value}))
+    assert found == low if low is None or high is None or found is None else low <= found <= high
+    assert retry_after(httpx2.Headers({})) is None

@@ -1,0 +1,145 @@
+"""Samples that a server did not give: in files and words, asked for again, never lost or doubled."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fakes import ScriptedGenerator, no_progress
+from realm_cli.errors import EngineError
+from realm_cli.protocols import Completion, GenRequest, SamplingParams
+from realm_cli.stages.evaluate import run_eval
+from realm_cli.stages.failures import Failures, gaps
+from realm_cli.stages.rollout import run_rollout
+from realm_cli.stages.summary import Summary
+from realm_cli.stages.teacher import Guide, collect_cots
+from stages.helpers import apples, bare_right, load, stage_in
+
+PROBLEMS = [apples(i) for i in range(4)]
+
+
+class Flaky(ScriptedGenerator):
+    """Fails for the samples in `broken`: (key, sample)."""
+
+    broken: frozenset[tuple[str, int]] = frozenset()
+
+    def generate(
+        self, requests: Sequence[GenRequest], params: SamplingParams
+    ) -> Iterator[tuple[int, list[Completion]]]:
+        for index, row in super().generate(requests, params):
+            request = requests[index]
+            numbered = enumerate(row, request.first_sample)
+            yield (
+                index,
+                [
+                    Completion("", failure="status 500") if (request.key, sample) in self.broken else done
+                    for sample, done in numbered
+                ],
+            )
+
+
+def flaky(*broken: tuple[str, int], name: str = "far") -> Flaky:
+    generator = Flaky({"*": [bare_right(0)]}, name=name)
+    generator.broken = frozenset(broken)
+    return generator
+
+
+@given(st.sets(st.integers(0, 12)), st.integers(0, 12))
+def test_gaps_are_what_is_missing_in_the_longest_runs(have: set[int], want: int) -> None:
+    found = gaps(have, want)
+    asked = [sample for first, n in found for sample in range(first, first + n)]
+    assert asked == [sample for sample in range(want) if sample not in have]
+    assert all(a + n < b for (a, n), (b, _) in pairwise(found))
+
+
+def test_rows_settle_and_survive_a_cut(tmp_path: Path) -> None:
+    path = tmp_path / "errors.jsonl"
+    failures = Failures(path)
+    for name in ("a", "b", "a"):
+        failures.add(name, "p", "far", 0, f"status 50{name}")
+    assert [row["id"] for row in load(path)] == ["a", "b"]
+    with path.open("a") as out:
+        out.write('{"id": "cut')
+    again = Failures(path)
+    again.settle({"a"})
+    assert [row["id"] for row in load(path)] == ["b"]
+    assert again.notes("--resume") == [f"1 samples failed: 1 x status 50b; --resume asks for them again ({path})"]
+    again.refuse(100, 0.01, "--resume")
+    with pytest.raises(EngineError) as error:
+        again.refuse(99, 0.01, "--resume")
+    assert str(error.value) == (
+        f"{path}: 1 of 99 samples failed: 1 x status 50b; the others are kept, --resume asks for these again "
+        "(engine.server.max_failed: how many may fail)"
+    )
+    again.settle({"b"})
+    assert not path.exists() and again.notes("x") == []
+    again.refuse(0, 0.0, "x")
+
+
+def rollout(folder: Path, generator: Flaky, max_failed: float = 0.0) -> Summary:
+    stage = stage_in(folder, "rollout", append=True, rollout={"n": 3}, engine={"server": {"max_failed": max_failed}})
+    return run_rollout(stage, PROBLEMS, [generator], self_names=frozenset(), progress=no_progress)
+
+
+def test_a_rollout_keeps_the_others_and_asks_again_for_what_failed(tmp_path: Path) -> None:
+    with pytest.raises(EngineError, match=r"errors.jsonl: 2 of 12 samples failed: 2 x status 500; the others are kept"):
+        rollout(tmp_path, flaky(("p1", 1), ("p3", 0)))
+    assert len(load(tmp_path / "rollout" / "routes.jsonl")) == 10
+    assert {row["id"] for row in load(tmp_path / "rollout" / "errors.jsonl")} == {"p1/far/1", "p3/far/0"}
+    assert load(tmp_path / "rollout" / "problems.jsonl")[0]["p_ext"] == 1.0
+    tolerant = rollout(tmp_path, flaky(("p3", 0)), max_failed=0.1)
+    assert tolerant.notes[-1].startswith("1 samples failed: 1 x status 500; the same command asks for them again")
+    last = flaky()
+    rollout(tmp_path, last)
+    assert [(r.key, r.first_sample, r.n) for r in last.asked] == [("p3", 0, 1)]
+    ids = [row["id"] for row in load(tmp_path / "rollout" / "routes.jsonl")]
+    assert len(ids) == len(set(ids)) == 12 and not (tmp_path / "rollout" / "errors.jsonl").exists()
+
+
+def test_nothing_at_all_says_why(tmp_path: Path) -> None:
+    everything = [(p.id, sample) for p in PROBLEMS for sample in range(3)]
+    with pytest.raises(EngineError, match="12 of 12 samples failed: 12 x status 500"):
+        rollout(tmp_path, flaky(*everything), max_failed=1.0)
+
+
+def test_a_teacher_is_asked_again(tmp_path: Path) -> None:
+    def ask(generator: Flaky, **server: float) -> list[str]:
+        blocks = {"distill": {"n": 2, "retry_with_label": True}, "engine": {"server": server}}
+        stage = stage_in(tmp_path, "distill", append=True, **blocks)
+        return [cot.id for cot in collect_cots(stage, PROBLEMS, Guide(generator), no_progress)]
+
+    with pytest.raises(
+        EngineError, match=r"distill/errors.jsonl: 1 of 8 samples failed.*--resume asks for these again"
+    ):
+        ask(flaky(("p2", 0)))
+    assert len(load(tmp_path / "distill" / "teacher.jsonl")) == 7  # and no label was shown: the failed one may be right
+    assert "p2/cot/0" not in ask(flaky(("p2", 0)), max_failed=0.2)
+    whole = flaky()
+    assert "p2/cot/0" in ask(whole) and whole.asked[0].first_sample == 0
+    assert not (tmp_path / "distill" / "errors.jsonl").exists()
+
+
+def test_accuracies_need_every_prediction(tmp_path: Path) -> None:
+    problems = [apples(i, "test") for i in range(3)]
+
+    def evaluate(generator: Flaky, resume: bool) -> Summary:
+        stage = stage_in(tmp_path, "eval", resume=resume, eval={"n": 2, "bootstrap": 100})
+        models = {"m": lambda: generator}
+        return run_eval(stage, problems, models, None, modes=["bare"], compare=False, progress=no_progress)
+
+    with pytest.raises(EngineError, match=r"eval/errors.jsonl: 1 of 6 samples failed.*--resume asks for these again$"):
+        evaluate(flaky(("p1/bare", 0)), resume=False)
+    assert len(load(tmp_path / "eval" / "predictions.jsonl")) == 5 and not (tmp_path / "eval" / "report.json").exists()
+    evaluate(flaky(), resume=True)
+    ids = [row["id"] for row in load(tmp_path / "eval" / "predictions.jsonl")]
+    assert len(ids) == len(set(ids)) == 6 and not (tmp_path / "eval" / "errors.jsonl").exists()
+
+
+def test_completions_have_no_failure_unless_told() -> None:
+    assert not Completion("x").failure and replace(Completion("x"), failure="y").failure == "y"
