@@ -17,7 +17,7 @@ PIP   := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constra
 CODE  := src tests docs benchmarks
 
 .DEFAULT_GOAL := help
-.PHONY: help setup test check fix demo bench bench-quick chaos lab lab-smoke docs clean
+.PHONY: help setup test check fix demo bench bench-quick chaos fuzz lab lab-smoke docs clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -59,6 +59,9 @@ bench: $(VENV)/.bench ## time and memory beside transformers and TRL (an hour an
 
 bench-quick: $(VENV)/.bench ## the same on the tiny student in two minutes: does it run?
 	$(BIN)/python benchmarks/speed/run.py --quick $(ARGS)
+
+fuzz: $(STAMP) ## put 20,000 hostile texts through everything that reads text
+	$(BIN)/python tests/hostile/fuzz.py $(ARGS)
 
 chaos: $(STAMP) ## kill, interrupt, starve and damage stages, let them go on, compare with undisturbed runs
 	$(BIN)/python tests/faults/chaos.py $(ARGS)

@@ -47,6 +47,18 @@ def iter_lines(path: Path, *, made_by: str = "") -> Iterator[tuple[int, str]]:
         raise DataError(f"{path}: not readable; check its permissions") from None
 
 
+def iter_json(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    """(line, object) of every line of a JSONL file without a record type. DataError names file and line."""
+    for number, line in iter_lines(path):
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError) as error:
+            raise DataError(f"{path}:{number}: broken JSON ({error}); mend or delete the line") from None
+        if not isinstance(row, dict):
+            raise DataError(f"{path}:{number}: not an object; mend or delete the line")
+        yield line, row
+
+
 def parse_row(line: str, model: type[RowT], place: str) -> RowT:
     """One checked row; DataError names `place`."""
     try:
@@ -140,8 +152,7 @@ class Appender:
     def keep_steps(self, before: int) -> None:
         """Drop rows of step `before` and later: an interrupted run's tail, which will be made again."""
         self._out.close()
-        lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
-        write_text(self.path, "".join(line for line in lines if json.loads(line)["step"] < before))
+        write_text(self.path, "".join(line for line, row in iter_json(self.path) if row.get("step", before) < before))
         self._out = self.path.open("a", encoding="utf-8")
 
     def __enter__(self) -> Appender:

@@ -10,9 +10,40 @@ RealmError
 A message names the thing, the place and the next step: `recipes/x.yaml: rollout.m: unknown key; did you mean n?`
 """
 
+import unicodedata
+
+MAX_MESSAGE = 800  # characters; a message may quote files and servers
+
+
+def printable(text: str, *, keep: str = "") -> str:
+    r"""Text that a terminal only shows: control characters, direction marks and lone surrogates as `\x1b`, `\u202e`.
+
+    keep: characters that stay as they are, such as line ends in a multi-line text.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(c if c in keep or unicodedata.category(c) not in _UNSEEN else _escaped(c) for c in text)
+
+
+_UNSEEN = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")  # control, format (directions, zero width), surrogate, private
+
+
+def _escaped(char: str) -> str:
+    return f"\\x{ord(char):02x}" if ord(char) < 256 else f"\\u{ord(char):04x}"
+
+
+def one_line(text: str) -> str:
+    """A message as it is shown: one line, printable, its middle left out where it is long."""
+    text = printable(" ".join(text.split()))
+    half = MAX_MESSAGE // 2
+    return text if len(text) <= MAX_MESSAGE else f"{text[:half]} ... {text[-half:]}"
+
 
 class RealmError(Exception):
     """Base of all expected errors; `str(error)` is the one line that the user reads."""
+
+    def __init__(self, text: str = "") -> None:
+        super().__init__(one_line(text))
 
 
 class ConfigError(RealmError):

@@ -30,15 +30,21 @@ _ANSWER_FORM = "<answer>final answer</answer>"
 def render_route(name: str, route: ShownRoute, *, shown_steps: int | None = None, hide_answer: bool = False) -> str:
     """One route as a prompt shows it. `shown_steps` < len(steps) cuts it and ends it with `[cut]`.
 
+    A step and the answer are one line each, so that no route can begin another one.
+
     Hiding the answer also hides the last step's result (what follows its last `=`), else the vote could be counted.
     """
     cut = shown_steps is not None and shown_steps < len(route.steps)
-    steps = list(route.steps[:shown_steps] if cut else route.steps)
+    steps = [_line(step) for step in (route.steps[:shown_steps] if cut else route.steps)]
     if hide_answer and not cut and steps and "=" in steps[-1]:
         steps[-1] = steps[-1].rpartition("=")[0] + "= " + HIDDEN
     lines = [f"{ROUTE_MARK}{name}]"] + [f"{k}. {step}" for k, step in enumerate(steps, 1)]
-    lines.append(CUT if cut else f"Answer: {HIDDEN if hide_answer else route.answer}")
+    lines.append(CUT if cut else f"Answer: {HIDDEN if hide_answer else _line(str(route.answer))}")
     return "\n".join(lines)
+
+
+def _line(text: str) -> str:
+    return " ".join(text.splitlines())
 
 
 def bare_messages(question: str, style: Style = "full") -> list[Message]:

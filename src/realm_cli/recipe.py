@@ -9,7 +9,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from realm_cli.errors import ConfigError
@@ -19,7 +18,7 @@ from realm_cli.recipe_blocks import ChecksConfig as ChecksConfig
 from realm_cli.recipe_blocks import EngineConfig as EngineConfig
 from realm_cli.recipe_blocks import PreflightConfig as PreflightConfig
 from realm_cli.recipe_blocks import ServerConfig as ServerConfig
-from realm_cli.recipe_yaml import RecipeLoader, first_problem
+from realm_cli.recipe_yaml import first_problem, read_yaml
 from realm_cli.records import Bucket, Mode
 
 Schedule = Literal["asymptotic", "linear", "cosine", "step", "abrupt", "adaptive", "none", "zero"]
@@ -260,16 +259,13 @@ def load_recipe(path: Path | str | None, overrides: list[str] | None = None) -> 
     data: Any = {}
     if path is not None:
         try:
-            data = yaml.load(Path(path).read_text(encoding="utf-8"), Loader=RecipeLoader) or {}
+            data = read_yaml(Path(path).read_text(encoding="utf-8")) or {}
         except FileNotFoundError:
             raise ConfigError(f"{place}: no such recipe; see the recipes/ folder") from None
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"{place}: cannot be read ({error.__class__.__name__}); give a YAML file") from None
-        except yaml.YAMLError as error:
-            mark = getattr(error, "problem_mark", None)
-            line = f" line {mark.line + 1}" if mark else ""
-            problem = getattr(error, "problem", None) or "broken YAML"
-            raise ConfigError(f"{place}:{line} {problem}; mend the YAML") from None
+        except ValueError as error:
+            raise ConfigError(f"{place}: {error}; mend the YAML") from None
         if not isinstance(data, dict):
             raise ConfigError(f"{place}: a recipe is a mapping of stages, not a {type(data).__name__}")
     for override in overrides or []:
@@ -290,8 +286,8 @@ def _apply(data: dict[str, Any], override: str) -> None:
     if not sep or not key.strip():
         raise ConfigError(f"--set {override}: expected KEY=VALUE, e.g. --set train_rl.steps=100")
     try:
-        value = yaml.load(text, Loader=RecipeLoader)
-    except yaml.YAMLError:
+        value = read_yaml(text)
+    except ValueError:
         raise ConfigError(f"--set {override}: the value is not valid YAML; quote it") from None
     *parents, last = key.strip().split(".")
     node = data

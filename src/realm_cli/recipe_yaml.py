@@ -1,4 +1,4 @@
-"""Reading YAML strictly, and saying what is wrong with it. Usage: `yaml.load(text, Loader=RecipeLoader)`."""
+"""Reading YAML strictly, and saying what is wrong with it. Usage: `data = read_yaml(text)`."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Any
 
 import yaml
 from pydantic import BaseModel, ValidationError
+
+MAX_CHARS = 1_000_000  # of a recipe
 
 
 class RecipeLoader(yaml.SafeLoader):
@@ -26,6 +28,25 @@ class RecipeLoader(yaml.SafeLoader):
 RecipeLoader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+0123456789.")
 )
+
+
+def read_yaml(text: str) -> Any:
+    """A YAML document. ValueError says what is wrong with it, in a few words.
+
+    Only plain data come of it: no tag makes an object, and a text of over MAX_CHARS is refused.
+    """
+    if len(text) > MAX_CHARS:
+        raise ValueError(f"longer than {MAX_CHARS} characters")
+    try:
+        return yaml.load(text, Loader=RecipeLoader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f"line {mark.line + 1} " if mark else ""
+        raise ValueError(f"{line}{getattr(error, 'problem', None) or 'broken YAML'}") from None
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    except (ValueError, TypeError, AttributeError) as error:  # an impossible date, a list as a key, digits without end
+        raise ValueError(str(error).partition("\n")[0][:100]) from None
 
 
 def first_problem(error: ValidationError, root: type[BaseModel]) -> str:

@@ -56,6 +56,7 @@ class Stage:
         digests = {key: {"path": str(path), "sha256": digest(path)} for key, path in given.items()}
         filled = self.folder.is_dir() and any(self.folder.iterdir())
         if filled and force:
+            self._check_ours()
             shutil.rmtree(self.folder)
         elif filled and not (resume or append):
             raise ArtifactError(
@@ -78,10 +79,21 @@ class Stage:
             "versions": versions(),
             "git": _git_revision(),
         }
+        if self.recipe.student.trust_remote_code:
+            self._manifest["trust_remote_code"] = self.recipe.student.model
         if not (resume and self.done):
             write_json(self.path("recipe.json"), self.recipe.model_dump(mode="json"))
             write_json(self.path("manifest.json"), self._manifest)
         return self
+
+    def _check_ours(self) -> None:
+        """ArtifactError for a folder that may hold something else: it is not emptied."""
+        ours = any((self.folder / name).is_file() for name in OWN_FILES)
+        if self.folder.is_symlink() or not ours:
+            what = "is a link" if self.folder.is_symlink() else "holds no manifest.json of a stage"
+            raise ArtifactError(
+                f"{self.folder}: {what}, so --force does not empty it; remove it, or choose another --run"
+            )
 
     def _claim(self) -> None:
         """Keep other processes out until this one ends. No lock where the file system has none."""

@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from realm_cli.errors import printable
+
 if TYPE_CHECKING:
     from realm_cli.stages.summary import Summary
 
@@ -24,28 +26,32 @@ def show(summary: Summary, as_json: bool) -> None:
     from rich.table import Table
     from rich.text import Text
 
+    def shown(text: str) -> Text:  # no markup, no control characters: much of it is what models wrote
+        return Text(printable(text, keep="\n"))
+
     console = Console(highlight=False)
     for table in summary.tables:
-        grid = Table(title=table.title, title_justify="left", title_style="bold", header_style="")
+        grid = Table(title=shown(table.title), title_justify="left", title_style="bold", header_style="")
         for index, column in enumerate(table.columns):
             grid.add_column(column, justify="left" if index == 0 else "right", overflow="fold")
         for row in table.rows:
-            grid.add_row(*(Text(cell) for cell in row))
+            grid.add_row(*map(shown, row))
         console.print(grid)
     for note in summary.notes:
-        console.print(Text(note))
+        console.print(shown(note))
     if summary.files:
-        console.print(Text("files: " + "  ".join(summary.files)), soft_wrap=True)
+        console.print(shown("files: " + "  ".join(summary.files)), soft_wrap=True)
 
 
 def say(text: str) -> None:
     """One line on stderr."""
-    print(text, file=sys.stderr, flush=True)
+    print(printable(text), file=sys.stderr, flush=True)
 
 
 @contextmanager
 def progress(label: str, total: int | None) -> Iterator[Callable[[int, str], None]]:
     """A bar with ETA on a terminal; a line now and then where stderr is a file."""
+    label = printable(label)
     if sys.stderr.isatty():
         with _bar(label, total) as advance:
             yield advance
@@ -80,7 +86,7 @@ def _bar(label: str, total: int | None) -> Iterator[Callable[[int, str], None]]:
 
         def advance(n: int, note: str = "") -> None:
             if note:
-                bar.update(task, advance=n, note=note)
+                bar.update(task, advance=n, note=printable(note))
             else:
                 bar.update(task, advance=n)
 

@@ -25,15 +25,28 @@ _MARK = "realm0mark"
 
 
 def encode_prompt(tokenizer: Any, messages: Sequence[Message], prefill: str = "") -> list[int]:
-    """Token ids of the messages with the generation prompt; `prefill` begins the assistant's text. EngineError."""
+    """Token ids of the messages with the generation prompt; `prefill` begins the assistant's text. EngineError.
+
+    Special tokens in a message (it may hold anybody's text) are broken by a zero-width space: they begin no turn.
+    """
     turn = _turn_of(tokenizer)
     rows = [dict(m) for m in messages] if turn.has_system else merge_system(messages)
+    for row in rows:
+        row["content"] = harmless(tokenizer, row["content"])
     try:
         text = str(tokenizer.apply_chat_template(rows, tokenize=False, add_generation_prompt=True))
     except Exception as error:  # templates refuse with error types of their own
         raise EngineError(f"chat template: cannot render {[m['role'] for m in rows]} ({error})") from None
     lead = turn.lead if prefill and not prefill.startswith(turn.lead) else ""
     return _ids(tokenizer, text + lead + prefill)
+
+
+def harmless(tokenizer: Any, text: str) -> str:
+    """The text without the tokenizer's special tokens; as it was where it holds none."""
+    for name in sorted(_specials(tokenizer), key=len, reverse=True):
+        if name in text:
+            text = text.replace(name, f"{name[0]}\u200b{name[1:]}")
+    return text
 
 
 def encode_completion(tokenizer: Any, text: str, *, continued: bool = False) -> list[int]:

@@ -40,6 +40,8 @@ from realm_cli.engines.sources import (
 )
 from realm_cli.errors import EngineError
 
+log = logging.getLogger(__name__)
+
 __all__ = [
     "LoadedModel",
     "ModelSource",
@@ -89,6 +91,8 @@ def load_model(
     nf4 = quant == "nf4" or (quant == "auto" and place == "cuda")
     kind = torch.bfloat16 if dtype == "bfloat16" or (dtype == "auto" and place == "cuda") else torch.float32
     where = model_folder(source)
+    if trust_remote_code:
+        log.warning("model %s: code that comes with the model may run (student.trust_remote_code)", source.label)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         tokenizer, net = _base(source, where, kind, nf4, place, trust_remote_code)

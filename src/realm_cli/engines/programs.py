@@ -102,10 +102,15 @@ def _read(path: Path) -> dict[str, list[str]]:
     return texts
 
 
+def well_formed(text: str) -> str:
+    """Text that can be written as UTF-8: JSON may hold half of a surrogate pair, which becomes a question mark."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
 def _row(line: str, place: str) -> tuple[str, str]:
     try:
         row = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise DataError(f"{place}: not JSON ({error}); each line is an object with problem_id and text") from None
     if not isinstance(row, dict):
         raise DataError(f"{place}: not an object; each line is an object with problem_id and text")
@@ -114,4 +119,4 @@ def _row(line: str, place: str) -> tuple[str, str]:
         raise DataError(f"{place}: no problem_id; name the problem that the text answers")
     if not isinstance(text, str):
         raise DataError(f"{place}: no text; give the completion as a string")
-    return str(problem_id), text
+    return str(problem_id), well_formed(text)

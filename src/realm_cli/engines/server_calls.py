@@ -19,6 +19,7 @@ from typing import Any
 import httpx2 as httpx
 import openai
 
+from realm_cli.engines.programs import well_formed
 from realm_cli.errors import EngineError
 from realm_cli.protocols import Completion
 from realm_cli.recipe import ServerConfig
@@ -115,7 +116,7 @@ class Caller:
         message = getattr(first, "message", None)
         if first is None or message is None or not isinstance(message.content, str | None):
             raise _Again(self._no_completion(answer))
-        text = message.content or ""
+        text = well_formed(message.content or "")
         usage = getattr(answer, "usage", None)
         used, whole = getattr(usage, "completion_tokens", None), getattr(usage, "total_tokens", None)
         n_tokens = used if isinstance(used, int) else len(text.split())

@@ -40,6 +40,7 @@ LOAD_ERRORS: tuple[type[Exception], ...] = (  # what transformers and its reader
     *(OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, ImportError),
     *(SafetensorError, struct.error, MemoryError),
 )
+MAX_PART = 255  # bytes of a name in a path
 EXACT_GGUF_BYTES = 1 << 30  # GGUF files up to this size are kept in float32 (exact), larger ones in bfloat16
 
 
@@ -61,7 +62,12 @@ def resolve_model(name: str) -> ModelSource:
     if name == SMOLLM2:
         file = _wheel_gguf()
         return ModelSource("gguf", SMOLLM2, gguf_file=file) if file else ModelSource("hub", SMOLLM2, hub_id=SMOLLM2_HUB)
-    path = Path(name).expanduser()
+    try:
+        path = Path(name).expanduser()
+    except RuntimeError:  # ~nobody
+        path = Path(name)
+    if not name.isprintable() or any(len(part.encode()) > MAX_PART for part in path.parts):
+        raise ConfigError(f"model {name}: no such model; give a hub id (org/name), a folder or a .gguf file")
     if name.endswith(".gguf"):
         if not path.is_file():
             raise ConfigError(f"model {name}: no such file; check the path")

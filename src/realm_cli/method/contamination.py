@@ -14,12 +14,13 @@ from collections import Counter
 from collections.abc import Mapping
 
 WORDS_IN_A_ROW, COMMON = 13, 10
+MAX_CHARS = 200_000  # of a question that are compared
 _WORD = re.compile(r"\d+(?:[.,]\d+)*|[^\W\d_]+")
 
 
 def word_runs(text: str, n: int = WORDS_IN_A_ROW) -> set[tuple[str, ...]]:
     """All runs of n words (case and punctuation aside); the whole text where it is shorter. Empty for no words."""
-    words = _WORD.findall(text.casefold())
+    words = _WORD.findall(text[:MAX_CHARS].casefold())
     return {tuple(words[i : i + n]) for i in range(max(1, len(words) - n + 1))} if words else set()
 
 

@@ -6,7 +6,6 @@ adapter/ (the checkpoint with the best bare dev accuracy).
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -14,7 +13,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from realm_cli.artifacts import Appender, read_rows
+from realm_cli.artifacts import Appender, iter_json, read_rows
 from realm_cli.method import answers, bridge, eaai, members
 from realm_cli.method.parsing import parse_completion
 from realm_cli.method.rewards import RewardOptions, RewardWeights, score_group
@@ -225,7 +224,7 @@ def _note(row: Mapping[str, Any]) -> str:
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
     """Rows of a metrics.jsonl file."""
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    return [row for _, row in iter_json(path)]
 
 
 def _summary(stage: Stage, plan: Sequence[PlanRow], result: TrainResult, said: list[str]) -> Summary:

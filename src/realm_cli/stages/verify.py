@@ -6,7 +6,6 @@ verify/summary.json. No model is needed.
 
 from __future__ import annotations
 
-import json
 import random
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,7 +19,7 @@ from realm_cli.method.leak import leak_auc, probe_rows
 from realm_cli.method.route_sets import realised
 from realm_cli.protocols import Progress
 from realm_cli.records import Problem, RouteSet
-from realm_cli.run_folder import Stage
+from realm_cli.run_folder import Stage, read_json
 from realm_cli.stages.summary import Summary, Table, percent
 from realm_cli.stages.verify_parts import Part, Tally, join_files, score_parts, split
 
@@ -59,7 +58,11 @@ def run_verify(
 
 def read_summary(stage: Stage) -> Summary:
     """The result of a finished stage, from its summary.json."""
-    return _show(stage, json.loads(stage.path("summary.json").read_text(encoding="utf-8")))
+    path = stage.path("summary.json")
+    data = read_json(path)
+    if not data:
+        raise DataError(f"{path}: gone or broken; redo the stage with --force")
+    return _show(stage, data)
 
 
 def _need_both_signs(tally: Tally, path: Path) -> None:

@@ -47,7 +47,9 @@ def _changed_outputs(place: Path, outputs: dict[str, Any]) -> Iterator[str]:
     """Files of the stage's folder that are not as its manifest says."""
     for name, entry in outputs.items():
         file = place / name
-        if not file.is_file():
+        if Path(name).is_absolute() or ".." in Path(name).parts:
+            yield f"{place / 'manifest.json'}: names {name}, which is outside of the stage; it was changed by hand"
+        elif not file.is_file():
             yield f"{file}: gone; redo the stage with --force"
         elif digest(file) != entry["sha256"]:
             counted = f", {_rows(file)} rows for {entry['rows']}" if "rows" in entry else ""
