@@ -232,3 +232,18 @@ def test_a_file_system_without_locks_is_no_error(tmp_path: Path, monkeypatch: py
 
     monkeypatch.setattr(run_folder.FileLock, "acquire", none)
     assert open_stage(tmp_path, "verify", recipe(), {}).folder.is_dir()
+
+
+def test_a_model_whose_files_changed_is_refused(tmp_path: Path) -> None:
+    stage = open_stage(tmp_path, "eval", Recipe(), {})
+    stage.same_model("hf:m", "one")
+    stage.same_model("hf:n", "two")
+    stage.same_model("server", "")  # unknown
+    assert json.loads(stage.path("manifest.json").read_text())["models"] == {"hf:m": "one", "hf:n": "two"}
+    again = open_stage(tmp_path, "eval", Recipe(), {}, resume=True)
+    again.same_model("hf:m", "one")
+    with pytest.raises(ArtifactError) as error:
+        again.same_model("hf:n", "other")
+    assert str(error.value) == (
+        f"{tmp_path / 'eval'}: the files of hf:n have changed since; use --force to redo the stage"
+    )

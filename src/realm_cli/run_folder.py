@@ -112,6 +112,17 @@ class Stage:
             return
         _HELD[lock.lock_file] = lock
 
+    def same_model(self, name: str, digest: str) -> None:
+        """Record what a model's files are. ArtifactError where the work that this continues had others ("" = unknown).
+
+        An adapter is an input of its own; here `name` may hold one, and the digest is the base's.
+        """
+        known = {**self.earlier.get("models", {}), **self._manifest.get("models", {})}
+        if digest and known.get(name, digest) != digest:
+            raise ArtifactError(f"{self.folder}: the files of {name} have changed since; use --force to redo the stage")
+        if digest:
+            self.note(models={**known, name: digest})
+
     def note(self, **facts: Any) -> None:
         """Add facts to the manifest while the stage runs."""
         self._manifest |= facts

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -239,3 +240,19 @@ def test_the_runs_adapter_is_an_input_of_train_rl(world: Path, realm: Realm) -> 
     assert manifest_of("r/train_rl")["inputs"]["adapter"]["path"] == "r/distill/adapter"
     assert realm("train-rl", "--run", "r", "--plan-only", "--adapter", "none", "--force").code == 0
     assert "adapter" not in manifest_of("r/train_rl")["inputs"]
+
+
+def test_a_rollout_of_a_model_that_was_replaced_is_refused(world: Path, realm: Realm, tiny_student: Path) -> None:
+    shutil.copytree(tiny_student, "own")
+    words = ["rollout", "--run", "n", "--problems", "d/problems.jsonl", "-m", "hf:own", "--limit", 2]
+    words += ["--set", "rollout.max_tokens=8", "--n"]
+    assert realm(*words, 1).code == 0
+    assert list(manifest_of("n/rollout")["models"]) == ["hf:own"]
+    assert realm(*words, 2).code == 0
+    weights = Path("own/model.safetensors")
+    data = weights.read_bytes()
+    weights.write_bytes(data[:-4] + bytes(4))
+    result = realm(*words, 3)
+    assert result.code == 1
+    assert result.lines == ["error: n/rollout: the files of hf:own have changed since; use --force to redo the stage"]
+    assert len(rows(Path("n/rollout/routes.jsonl"))) == 4

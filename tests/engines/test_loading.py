@@ -26,6 +26,7 @@ from realm_cli.engines.loading import (
     turn_end,
 )
 from realm_cli.engines.sampler import LocalGenerator
+from realm_cli.engines.sources import fingerprint
 from realm_cli.errors import ConfigError, EngineError
 from realm_cli.protocols import GenRequest, SamplingParams
 from realm_cli.records import Message
@@ -280,3 +281,23 @@ def test_broken_gguf_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     with pytest.raises(EngineError, match=r"a.gguf: cannot be converted from GGUF \(.*\); give a folder with"):
         load_model(str(tmp_path / "a.gguf"), device="cpu")
     assert list((tmp_path / "cache").iterdir()) == []
+
+
+def test_a_fingerprint_changes_with_what_a_model_is_made_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, data in (("model.safetensors", b"a" * 300), ("config.json", b"{}"), ("notes.md", b"x")):
+        (tmp_path / name).write_bytes(data)
+    first = fingerprint(tmp_path)
+    (tmp_path / "notes.md").write_bytes(b"y")
+    assert fingerprint(tmp_path) == first
+    seen = {first}
+    for name, data in (("config.json", b"[]"), ("model.safetensors", b"a" * 299 + b"b"), ("tokenizer.json", b"{}")):
+        (tmp_path / name).write_bytes(data)
+        seen.add(fingerprint(tmp_path))
+    assert len(seen) == 4
+    monkeypatch.setattr(sources, "WHOLE", 100)  # larger files: size, beginning and end
+    large = bytearray((1 << 20) * 3)
+    (tmp_path / "model.safetensors").write_bytes(large)
+    before = fingerprint(tmp_path)
+    large[-1] = 1
+    (tmp_path / "model.safetensors").write_bytes(large)
+    assert fingerprint(tmp_path) != before

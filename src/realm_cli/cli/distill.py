@@ -71,6 +71,7 @@ def distill(
     if resume and stage.done:
         say(f"{stage.folder}: already complete; nothing to do (use --force to redo it)")
         return
+    stage.same_model("student", getattr(guide.scorer, "digest", ""))
     extras = Extras(positives, sets_path, scored_path, replay, {p.id: p for p in rows})
     with checking(context.recipe.checks, say):
         summary = run_distill(stage, rows, guide, extras, trainer, progress=progress, resume=resume)

@@ -88,6 +88,7 @@ def train_rl(
     from realm_cli.engines.grpo import RouteGrpoTrainer
 
     loaded = load_student(context.recipe, adapter=start, trainable=True)
+    stage.same_model(loaded.label, loaded.digest)
     trainer = RouteGrpoTrainer(loaded, context.recipe.train_rl, context.recipe.seed, context.recipe.engine)
     with checking(context.recipe.checks, say):
         summary = run_train_rl(stage, inputs, plan, trainer, progress=progress, resume=resume, say=say)

@@ -34,6 +34,7 @@ from realm_cli.engines.sources import (
     SMOLLM2_HUB,
     TINY,
     ModelSource,
+    fingerprint,
     first_line,
     model_folder,
     resolve_model,
@@ -60,13 +61,17 @@ __all__ = [
 
 @dataclass
 class LoadedModel:
-    """A model on its device with its tokenizer. `label` names it in artifacts; quant: "none" | "nf4"."""
+    """A model on its device with its tokenizer. `label` names it in artifacts; quant: "none" | "nf4".
+
+    digest: fingerprint of the base's files, the commit of a model from the hub, or "" where neither is known.
+    """
 
     model: Any
     tokenizer: Any
     label: str
     device: str = "cpu"
     quant: str = "none"
+    digest: str = ""
 
 
 def load_model(
@@ -97,11 +102,14 @@ def load_model(
         warnings.simplefilter("ignore")
         tokenizer, net = _base(source, where, kind, nf4, place, trust_remote_code)
         label = source.label
+        digest = (
+            fingerprint(Path(where)) if Path(where).is_dir() else str(getattr(net.config, "_commit_hash", "") or "")
+        )
         if adapter is not None:
             net = _with_adapter(net, label, Path(adapter), trainable)
             label = f"{label}+{_adapter_label(Path(adapter))}"
     net.eval()
-    return LoadedModel(net, tokenizer, label, place, "nf4" if nf4 else "none")
+    return LoadedModel(net, tokenizer, label, place, "nf4" if nf4 else "none", digest)
 
 
 def threads(n: int) -> None:

@@ -72,6 +72,11 @@ class LocalGenerator:
         self._ends = torch.tensor(sorted(end_ids(loaded.tokenizer, loaded.model)), device=self._device)
 
     @property
+    def digest(self) -> str:
+        """Of the model's files; see LoadedModel."""
+        return self.loaded.digest
+
+    @property
     def _device(self) -> torch.device:
         return next(self.loaded.model.parameters()).device
 

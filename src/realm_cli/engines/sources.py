@@ -40,6 +40,8 @@ LOAD_ERRORS: tuple[type[Exception], ...] = (  # what transformers and its reader
     *(OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, ImportError),
     *(SafetensorError, struct.error, MemoryError),
 )
+MODEL_FILES = (".safetensors", ".json", ".jinja", ".model", ".txt")
+WHOLE = 64 << 20  # bytes of a file that `fingerprint` reads as a whole
 MAX_PART = 255  # bytes of a name in a path
 EXACT_GGUF_BYTES = 1 << 30  # GGUF files up to this size are kept in float32 (exact), larger ones in bfloat16
 
@@ -93,6 +95,24 @@ def model_folder(source: ModelSource) -> str:
     if source.kind == "builtin" and not (source.path and (source.path / "config.json").is_file()):
         raise EngineError(f"model {source.label}: {source.path} is missing; reinstall realm-cli")
     return str(source.path)
+
+
+def fingerprint(folder: Path) -> str:
+    """What a model's folder holds: weights, tokenizer and configuration.
+
+    Of files over WHOLE bytes only the size and the first and last megabyte count, so that it takes no time.
+    """
+    total = hashlib.sha256()
+    for file in sorted(path for path in folder.iterdir() if path.suffix in MODEL_FILES):
+        size = file.stat().st_size
+        total.update(f"{file.name}\0{size}\0".encode())
+        with file.open("rb") as data:
+            if size > WHOLE:
+                total.update(data.read(1 << 20))
+                data.seek(size - (1 << 20))
+            while block := data.read(1 << 20):
+                total.update(block)
+    return total.hexdigest()
 
 
 def cache_dir() -> Path:

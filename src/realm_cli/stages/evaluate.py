@@ -102,6 +102,7 @@ def run_eval(
         if not work:
             continue
         generator = factory()
+        stage.same_model(generator.name, getattr(generator, "digest", ""))
         requests = [_request(stage, mode, p, shown.get(p.id, []), rules) for mode, p in work]
         with Appender(path) as out, progress(f"eval {label}", len(requests)) as advance:
             for index, completions in generator.generate(requests, params):

@@ -62,6 +62,7 @@ def run_rollout(
         requests = [request for request, _ in asked]
         if not requests:
             continue
+        stage.same_model(generator.name, getattr(generator, "digest", ""))
         params = SamplingParams(config.max_tokens, config.temperature, config.top_p, seed=stage.recipe.seed)
         with Appender(path) as out, progress(f"routes of {source}", len(requests)) as advance:
             for index, completions in generator.generate(requests, params):
