@@ -17,7 +17,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from faults.world import STAGES, Outcome, World
+from faults.server import Faults, serving, text_for
+from faults.world import STAGES, Outcome, World, rows
 
 Fault = Callable[[World, str, random.Random], Outcome]
 CHECKPOINTED = ("distill", "refine", "train_rl")
@@ -180,6 +181,27 @@ def low_memory(world: World, name: str, rng: random.Random) -> Outcome:
     return out
 
 
+def failing_server(world: World, name: str, rng: random.Random) -> Outcome:
+    """A server that fails in 16 ways, and a kill on the way: every sample once, each with its own text."""
+    out = Outcome(tries=1)
+    settings = ("engine.server.timeout=0.5", "engine.server.concurrency=16")
+    with serving(Faults(share=0.3, seed=rng.randrange(1 << 30))) as server, world.before(name) as run:
+        words = ["-m", f"openai:{server.url}#m", *(part for setting in settings for part in ("--set", setting))]
+        process = world.start(name, run, *words)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(rng.uniform(0.5, 2.0) * world.seconds[name])
+        _killed(process)
+        done = world.run(name, run, *words)
+        world.expect(name, done, out, (0,))
+        out.faults += sum(n for kind, n in server.seen.items() if kind != "ok")
+        found = [row for row in rows(run / "rollout" / "routes.jsonl") if row["source"].startswith("openai:")]
+        ids, texts = {row["id"] for row in found}, {row["text"] for row in found}
+        out.lost += 6 * len({row["problem_id"] for row in rows(world.whole / "rollout" / "routes.jsonl")}) - len(ids)
+        out.doubled += len(found) - len(ids) + len(ids) - len(texts)
+        out.different += len(texts - {text_for(question, seed) for question, seed in server.tries})
+    return out
+
+
 def _signalled(world: World, name: str, rng: random.Random, number: signal.Signals, code: int) -> Outcome:
     out = Outcome(tries=1)
     with world.before(name) as run:
@@ -271,5 +293,6 @@ FAULTS: dict[str, tuple[Fault, tuple[str, ...], int]] = {  # name -> (fault, sta
     "removed file": (removed_file, tuple(STAGES), 12),
     "broken line": (broken_line, tuple(STAGES), 12),
     "damaged checkpoint": (damaged_checkpoint, CHECKPOINTED, 12),
+    "failing server": (failing_server, ("rollout",), 4),
     "low memory": (low_memory, LEARNING, 12),
 }

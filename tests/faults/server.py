@@ -140,7 +140,11 @@ def serving(faults: Faults) -> Iterator[Server]:
                 self.wfile.flush()
                 time.sleep(0.05)
 
-    listener = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    class Listener(ThreadingHTTPServer):
+        def handle_error(self, request: Any, client_address: Any) -> None:
+            """A client that was killed is no news."""
+
+    listener = Listener(("127.0.0.1", 0), Handler)
     listener.daemon_threads = True
     listener.request_queue_size = 128
     state.url = f"http://127.0.0.1:{listener.server_address[1]}/v1"
