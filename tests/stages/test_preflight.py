@@ -78,6 +78,11 @@ def test_figures_by_hand() -> None:
             "100% of 16 groups teach nothing (20% all right, 100% all wrong); distill",
             "",
         ),
+        (
+            {"dead": 1.0, "all_right": 0.9, "all_wrong": 0.1},
+            "",
+            "(90% all right, 10% all wrong); choose harder problems",
+        ),
         ({"dead": 0.95, "all_right": 0.9}, "", "choose harder problems (train_rl.bucket_quotas, or --problems)"),
         ({"form": 0.01}, "", "1% of the bare answers have the asked form; distill first, or raise train_rl.reward.w_f"),
         ({"gap": 0.5}, "", "sampler and trainer differ by 0.5 nats a token (limit 0.1); set engine.shared_prefix=off"),

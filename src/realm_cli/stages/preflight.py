@@ -4,7 +4,7 @@ Some groups of the plan's first steps are sampled and scored as in training, and
 mean deviation of the reward within a group) go to train_rl/preflight.json. Limits: `train_rl.preflight` and `.alarms`.
 
     truncated  completions that hit the limit          nothing is learned from them; all of them: stop
-    dead       groups without advantage or bridge      all of them: stop
+    dead       groups without advantage or bridge      all of them, and more all wrong than all right: stop
     form       bare answers in the asked form
     ended      trained rows that end in an end token   else the model never learns to stop
     gap        sampler against trainer, nats a token
@@ -90,7 +90,7 @@ def judge(figures: Figures, config: TrainRlConfig) -> tuple[list[str], list[str]
 def _dead(figures: Figures, config: TrainRlConfig) -> Iterator[str]:
     if figures["truncated"] == 1:
         yield _cut(figures, config)
-    elif figures["dead"] == 1 and config.routes_in_group == 0:
+    elif figures["dead"] == 1 and figures["all_right"] < figures["all_wrong"] and config.routes_in_group == 0:
         yield _lifeless(figures)
     if figures.get("ended", 1.0) < 1:
         yield (
