@@ -98,6 +98,7 @@ class OpenAIGenerator:
                 except CancelledError:
                     continue
                 if stop is not None:
+                    caller.stop.set()  # nobody waits for another try
                     for other in futures:
                         other.cancel()
                 if len(done[i]) == requests[i].n:

@@ -63,7 +63,10 @@ class Caller:
 
     def ask(self, body: dict[str, Any], key: str) -> Completion:
         """The answer to one chat request; `key` names it in messages. Failed, EngineError."""
+        reason = "the work stopped before"
         for attempt in range(self.server.retries + 1):
+            if self.stop.is_set():
+                break
             self._take()
             try:
                 return self._once(body, key)
