@@ -32,6 +32,7 @@ def chaos(
     world: World, faults: Sequence[str], stages: Sequence[str], kills: int, tries: int | None, seed: int, jobs: int
 ) -> dict[str, dict[str, Outcome]]:
     """Outcomes by fault and stage."""
+    begin = time.monotonic()
     found = {fault: {stage: Outcome() for stage in FAULTS[fault][1] if stage in stages} for fault in faults}
     with ThreadPoolExecutor(jobs) as pool:
         numbers = iter(range(1 << 30))
@@ -49,6 +50,8 @@ def chaos(
         ]
         while "kill" in faults and sum(outcome.faults for outcome in found["kill"].values()) < kills:
             collect([submit("kill", stage) for stage in found["kill"]])
+            done = sum(outcome.faults for outcome in found["kill"].values())
+            print(f"kills: {done} of {kills}, {time.monotonic() - begin:.0f} s", file=sys.stderr, flush=True)
         collect(rest)
     return found
 
