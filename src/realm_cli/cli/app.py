@@ -15,7 +15,7 @@ from realm_cli import __version__
 from realm_cli.cli import demo, distill, domain, evaluate, refine, rollout, train_rl, verify, verify_run
 
 _NO_MEMORY = (
-    "out of memory; what was written is kept: free some, or lower engine.batch_rows, engine.kv_gib, "
+    "error: out of memory; what was written is kept: free some, or lower engine.batch_rows, engine.kv_gib, "
     "distill.sft.micro_batch or train_rl.micro_tokens, or take a smaller model, then rerun with --resume"
 )
 
@@ -74,10 +74,10 @@ def main(argv: list[str] | None = None) -> int:
     except (typer.Abort, KeyboardInterrupt):
         code = 130
     except MemoryError:
-        return _fail(_NO_MEMORY)
+        return _no_memory()
     except Exception as error:
         if isinstance(error, RuntimeError) and "memory" in str(error).lower():  # torch's, outside of what can be halved
-            return _fail(_NO_MEMORY)
+            return _no_memory()
         if not hasattr(error, "format_message"):  # a usage error of whichever click Typer carries
             raise
         text = printable(error.format_message(), keep="\n")
@@ -106,6 +106,11 @@ def _terminable() -> Iterator[list[int]]:
         yield came
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _no_memory() -> int:
+    print(_NO_MEMORY, file=sys.stderr)  # nothing is imported or made here
+    return 1
 
 
 def _fail(text: str) -> int:
