@@ -16,6 +16,7 @@ from realm_cli.engines.grpo import RouteGrpoTrainer
 from realm_cli.engines.loading import LoadedModel
 from realm_cli.engines.memory import out_of_memory, with_less
 from realm_cli.engines.sampler import LocalGenerator
+from realm_cli.engines.self_check import shares_prefix
 from realm_cli.engines.sft import LoraSftTrainer
 from realm_cli.errors import EngineError
 from realm_cli.protocols import GenRequest, SamplingParams
@@ -145,6 +146,7 @@ def test_rl_takes_the_same_step_from_smaller_passes(backward: bool, tmp_path: Pa
 
 def test_only_memory_is_taken_for_memory() -> None:
     assert out_of_memory(RuntimeError(FULL)) and out_of_memory(MemoryError())
+    assert out_of_memory(RuntimeError("std::bad_alloc"))
     assert out_of_memory(RuntimeError("CUDA out of memory. Tried to allocate 20.00 MiB"))
     assert not out_of_memory(RuntimeError("shapes do not match")) and not out_of_memory(ValueError(FULL))
 
@@ -156,3 +158,10 @@ def test_only_memory_is_taken_for_memory() -> None:
     assert with_less(attempt, 64, least=lambda: 3, setting="x") == (4, 4)
     with pytest.raises(RuntimeError, match="shapes"):
         with_less(lambda size: (_ for _ in ()).throw(RuntimeError("shapes")), 4, least=lambda: 1, setting="x")
+
+
+def test_a_trial_without_memory_says_nothing_of_the_model() -> None:
+    loaded = toy_loaded(chars="ab")
+    with limited(loaded, 3), pytest.raises(RuntimeError, match="can't allocate"):
+        shares_prefix(loaded.model, "auto")
+    assert shares_prefix(loaded.model, "auto")

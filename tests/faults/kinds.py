@@ -251,7 +251,9 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _rows_begun(run: Path, name: str) -> bool:
-    return any(path.suffix == ".jsonl" and path.stat().st_size for path in _files(run / STAGES[name].folder))
+    """Training has begun, so that all libraries are there: one that finds no memory while imported may do anything."""
+    path = run / STAGES[name].folder / "metrics.jsonl"
+    return path.exists() and path.stat().st_size > 0
 
 
 def _checkpoints(run: Path, name: str) -> list[Path]:

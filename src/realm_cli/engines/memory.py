@@ -23,7 +23,9 @@ ADVICE = "set train_rl.grad_checkpointing=true, show fewer or shorter routes, lo
 
 def out_of_memory(error: BaseException) -> bool:
     """Whether an error of torch or Python says that memory did not suffice."""
-    return isinstance(error, MemoryError) or (isinstance(error, Exception) and should_reduce_batch_size(error))
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "bad_alloc" in str(error)):
+        return True
+    return isinstance(error, Exception) and should_reduce_batch_size(error)
 
 
 def with_less(attempt: Callable[[int], T], size: int, *, least: Callable[[], int], setting: str) -> tuple[T, int]:

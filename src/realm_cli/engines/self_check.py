@@ -18,6 +18,7 @@ from realm_cli.engines.batches import TokenRow
 from realm_cli.engines.decoding import SharedDecoder
 from realm_cli.engines.grouped_attention import causal_model, use_grouped_attention, why_not
 from realm_cli.engines.logprobs import row_logprobs
+from realm_cli.engines.memory import out_of_memory
 
 log = logging.getLogger(__name__)
 EXACT, COARSE = 1e-3, 0.25  # largest difference in float32 and in lower precision: nats, and relative of norms
@@ -71,6 +72,8 @@ def differs(model: Any) -> str | None:
             want = torch.stack([x[k] for x in logits]).detach().float()
             gap = max(gap, float((found.log_softmax(-1) - want.log_softmax(-1)).abs().max()))
     except (RuntimeError, TypeError, ValueError, AttributeError, KeyError, IndexError) as error:
+        if out_of_memory(error):  # says nothing of the model
+            raise
         return f"the trial failed ({type(error).__name__}: {(str(error).splitlines() or [''])[0][:80]})"
     finally:
         net.train(training)
