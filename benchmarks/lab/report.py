@@ -241,8 +241,18 @@ def parts(lab: Lab) -> dict[str, str]:
             ratio = tokens_to_reach(lab, regime, key)
             if ratio:
                 lines.append(f"Share of GRPO's tokens that R1 needs for GRPO's last dev accuracy, {label}: {ratio}.")
+        lines += placebo(lab, regime)
         out[regime] = "\n".join(lines).strip()
     return out
+
+
+def placebo(lab: Lab, regime: str) -> Iterator[str]:
+    """What shuffled verdict labels gain over no verdict reward: where labels carry nothing, nothing."""
+    for text, group in (("all", "all"), ("the unseen family", "unseen")):
+        found = part(lab, regime, "bare", group, "r1_placebo", "r1_no_verdict")
+        if found:
+            gain = "{:+.1f} [{:+.1f}, {:+.1f}]".format(*found[:3])
+            yield f"The placebo's gain (shuffled labels minus no verdict reward), bare, {text}: {gain}."
 
 
 def curve(run: dict[str, Any]) -> list[tuple[int, int, dict[str, float]]]:
