@@ -132,6 +132,8 @@ class Appender:
         self.path = path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            if path.is_symlink():
+                raise ArtifactError(f"{path}: is a link, and rows are not appended to what it names; remove it")
             _drop_cut_line(path)
             self._out = path.open("a", encoding="utf-8")
             self.begun = self._out.tell() > 0  # there were rows before

@@ -9,11 +9,22 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-MAX_CHARS = 1_000_000  # of a recipe
+MAX_CHARS, MAX_DEPTH = 100_000, 40  # of a recipe; a resolved one has 5,000 characters and is 4 deep
 
 
 class RecipeLoader(yaml.SafeLoader):
-    """SafeLoader that reads 1e-5 as a number (YAML 1.1 reads it as a string) and refuses doubled keys."""
+    """SafeLoader that reads 1e-5 as a number (YAML 1.1 reads it as a string); no doubled keys, no deep nesting."""
+
+    _depth = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        self._depth += 1
+        if self._depth > MAX_DEPTH:
+            mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+            raise yaml.composer.ComposerError(None, None, "nested too deeply", mark)
+        node = super().compose_node(parent, index)
+        self._depth -= 1
+        return node
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
@@ -43,8 +54,6 @@ def read_yaml(text: str) -> Any:
         mark = getattr(error, "problem_mark", None)
         line = f"line {mark.line + 1} " if mark else ""
         raise ValueError(f"{line}{getattr(error, 'problem', None) or 'broken YAML'}") from None
-    except RecursionError:
-        raise ValueError("nested too deeply") from None
     except (ValueError, TypeError, AttributeError) as error:  # an impossible date, a list as a key, digits without end
         raise ValueError(str(error).partition("\n")[0][:100]) from None
 

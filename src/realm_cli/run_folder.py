@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
+from pydantic import BaseModel, ValidationError
 
 from realm_cli import __version__
 from realm_cli.artifacts import digest, write_json
@@ -26,6 +27,7 @@ from realm_cli.errors import ArtifactError
 from realm_cli.recipe import Recipe
 
 _LIBRARIES = ("torch", "transformers", "peft", "trl", "bitsandbytes", "math-verify", "openai")
+_RESTORE = "restore it, or redo the stage with --force"
 OWN_FILES = ("manifest.json", "recipe.json")  # what describes a stage and is no output of it
 _HELD: dict[str, FileLock] = {}  # by lock file, until this process ends
 
@@ -68,7 +70,7 @@ class Stage:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise ArtifactError(f"{self.folder}: cannot be made ({error.strerror}); choose another --run") from None
-        self.earlier = read_json(self.path("manifest.json"))
+        self.earlier = read_manifest(self.path("manifest.json"))
         self._manifest = {
             "stage": self.name,
             "status": "running",
@@ -80,7 +82,7 @@ class Stage:
             "git": _git_revision(),
         }
         if self.recipe.student.trust_remote_code:
-            self._manifest["trust_remote_code"] = self.recipe.student.model
+            self._manifest["trust_remote_code"] = [self.recipe.student.model]
         if not (resume and self.done):
             write_json(self.path("recipe.json"), self.recipe.model_dump(mode="json"))
             write_json(self.path("manifest.json"), self._manifest)
@@ -122,6 +124,9 @@ class Stage:
             raise ArtifactError(f"{self.folder}: the files of {name} have changed since; use --force to redo the stage")
         if digest:
             self.note(models={**known, name: digest})
+            trusted = self._manifest.get("trust_remote_code", [])
+            if trusted and name not in [*trusted, "student"]:
+                self.note(trust_remote_code=[*trusted, name])
 
     def note(self, **facts: Any) -> None:
         """Add facts to the manifest while the stage runs."""
@@ -158,7 +163,7 @@ class Stage:
                 raise ArtifactError(
                     f"{self.folder}: made with another recipe ({', '.join(changed[:4])}); use --force or another --run"
                 )
-        before = read_json(self.path("manifest.json")).get("inputs", {})
+        before = read_manifest(self.path("manifest.json")).get("inputs", {})
         for key, entry in digests.items():
             if inputs_too and key in before and before[key]["sha256"] != entry["sha256"]:
                 raise ArtifactError(
@@ -204,9 +209,41 @@ def read_json(path: Path) -> dict[str, Any]:
     """A JSON object; {} where there is none."""
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return data if isinstance(data, dict) else {}
+
+
+class _Output(BaseModel):
+    sha256: str
+    rows: int = 0
+
+
+class _Input(BaseModel):
+    path: str
+    sha256: str
+
+
+class _Manifest(BaseModel):
+    outputs: dict[str, _Output] = {}
+    inputs: dict[str, _Input] = {}
+    versions: dict[str, str] = {}
+    models: dict[str, str] = {}
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """A stage's manifest; {} where there is none. ArtifactError for one that no stage wrote."""
+    if not path.exists():
+        return {}
+    data = read_json(path)
+    try:
+        _Manifest.model_validate(data)
+    except ValidationError as error:
+        where = ".".join(str(part) for part in error.errors()[0]["loc"])
+        raise ArtifactError(f"{path}: not a manifest, its {where} is odd; {_RESTORE}") from None
+    if not data:
+        raise ArtifactError(f"{path}: not a manifest; {_RESTORE}")
+    return data
 
 
 def versions() -> dict[str, str]:

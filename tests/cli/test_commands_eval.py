@@ -130,6 +130,7 @@ def test_demo_runs_the_six_stages_in_order(realm: Realm, monkeypatch: pytest.Mon
         assert given["recipe"] == "demo" and given["run"] == tmp_path / "demo"
         assert (given["set_"], given["resume"], given["force"]) == (["train_rl.steps=400"], True, False)
     assert calls[-1][1]["compare"] is calls[-1][1]["reliance"] is True
+    assert "\\x0a" not in result.err
     assert [line[:3] for line in result.lines if line[0].isdigit()] == [f"{i}/6" for i in range(1, 7)]
     for file in ("eval/report.json", "verify/scored.jsonl", "train_rl/plan.jsonl", "train_rl/samples.jsonl"):
         assert str(tmp_path / "demo" / file) in result.out

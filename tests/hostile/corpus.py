@@ -63,12 +63,14 @@ LARGE = [
     "1/" * 400_000,
     "\u202e" * 300_000, "x: y, " * 150_000, "not " * 250_000, "\\text{" * 150_000, "$" * 900_000, "Step 1 " * 120_000,
     "Route A" * 120_000, "first route " * 90_000, "sure, " * 150_000, "_ *" * 300_000, "[" * 900_000, "{" * 900_000,
+    "a" + " " * 39_000 + "b", "#### x" + " " * 19_900 + "\ny",
+    "1. a" + " " * 400_000 + "b", "1" * 20_000 + "a" * 20_000 + "1",
     "it's " * 180_000, "\ta" * 400_000, "0." * 450_000, "so, " * 240_000, "1. " * 300_000, "@" * 900_000,
 ]  # fmt: skip
 SEEDS = [*ODD, *TAGS, *NUMBERS, *LATEX, *PHRASES]
 
 
-def cases(n: int, seed: int = 0, large_every: int = 250) -> Iterator[str]:
+def cases(n: int, seed: int = 0, large_every: int = 400) -> Iterator[str]:
     """n texts: joined and spoilt seeds, and one of a megabyte now and then."""
     rng = random.Random(seed)
     for i in range(n):

@@ -63,7 +63,7 @@ def fuzz(n: int, seed: int) -> Found:
         loaders = Loaders(Path(folder), seed)
         names = list(loaders.all())
         for i, text in enumerate(cases(n, seed)):
-            faulthandler.dump_traceback_later(60, exit=True)
+            faulthandler.dump_traceback_later(60, exit=True, file=sys.__stderr__)
             for name, parse in MODEL.items():
                 found.one(name, parse, text, loader=False)
             name = names[i % len(names)]

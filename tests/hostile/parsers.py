@@ -12,14 +12,16 @@ from typing import Any
 
 from hostile.corpus import lines, yaml_of
 from realm_cli.artifacts import parse_row, read_rows
+from realm_cli.domains import load_domain
 from realm_cli.engines.programs import JsonlGenerator, well_formed
 from realm_cli.engines.sources import resolve_model
-from realm_cli.method import answers, bridge, contamination, guidance, leak, rewards
+from realm_cli.method import answers, bridge, contamination, guidance, leak, mrpv, rewards, validation
 from realm_cli.method.parsing import parse_completion
+from realm_cli.method.route_sets import SetOptions, build_sets
 from realm_cli.method.steps import parse_route, step_facts
 from realm_cli.prompts import check_text, render_route, routed_messages, teacher_messages
 from realm_cli.recipe import load_recipe
-from realm_cli.records import Problem, Row, ShownRoute
+from realm_cli.records import Problem, Route, Row, ShownRoute
 
 GOLDS = {
     "number": "1250.5", "label": "same state", "text": "Paris", "choice": "B",
@@ -34,6 +36,9 @@ PROBLEMS = [
     )
     for kind, gold in GOLDS.items()
 ]
+MANY = Problem(
+    id="m", question="q", answer="B", answer_type="choice", choices=[f"choice number {i}" for i in range(100)]
+)
 EXPR = Problem(id="e", question="q", answer="\\frac{x+1}{2}", answer_type="expr")
 
 
@@ -72,7 +77,32 @@ def gold_answer(text: str) -> None:
         answers.answer_key(text[:5000], problem)
 
 
+def scores(text: str) -> None:
+    """A problem's routes, two of them with the text in them, through scoring, planting errors and the sets to show."""
+    text, rng = well_formed(text), random.Random(0)
+    bodies = ["1. 2 + 2 = 4\nAnswer: 4", "1. 2 + 2 = 4\n2. so 4\nAnswer: 4", "1. 2 + 2 = 5\nAnswer: 5"]
+    problem = PROBLEMS[0].model_copy(update={"answer": "1e400" if len(text) % 2 else "4"})
+    routes = []
+    for i, body in enumerate([*bodies, text, f"2 + 2 = 4\n{text[:5000]}\nAnswer: 1e400"]):
+        steps, answer = parse_route(body)
+        right = answers.is_correct(answer, problem)
+        routes.append(
+            Route(id=str(i), problem_id="number", source="s", text="", steps=steps, final_answer=answer, correct=right)
+        )
+    scored = mrpv.score_routes(routes, problem)
+    mrpv.evidence(scored)
+    validation.planted(routes, problem, rng)
+    build_sets(problem, scored, SetOptions(k=2), rng)
+
+
+def rules(text: str) -> None:
+    """The built-in domain's check of a teacher's text."""
+    domain = load_domain("rulebook")
+    assert domain.rule_check("Parcel: lamp, 7 kg, zone 2, express. Fee?", text) in ("pass", "fail")
+
+
 def texts(text: str) -> None:
+    answers.is_correct(text[:900], MANY)
     bridge.mentions_routes(text)
     guidance.leak_flags(text)
     contamination.word_runs(text)
@@ -97,7 +127,7 @@ def expression(text: str) -> None:
 
 MODEL: dict[str, Callable[[str], None]] = {
     "completion": completion, "route": route, "answers": final_answers, "gold": gold_answer, "texts": texts,
-    "prompts": prompts,
+    "prompts": prompts, "scores": scores, "rules": rules,
 }  # fmt: skip
 
 
@@ -130,7 +160,7 @@ class Loaders:
 
     def recipe(self, text: str) -> None:
         path = self.folder / "recipe.yaml"
-        path.write_bytes(yaml_of(text[:5000], self.rng).encode("utf-8", "surrogatepass"))
+        path.write_bytes(yaml_of(text[:2000], self.rng).encode("utf-8", "surrogatepass"))
         load_recipe(path)
 
     def override(self, text: str) -> None:

@@ -196,7 +196,7 @@ def test_code_of_a_model_is_off_unless_asked_and_then_recorded(
     assert asked == [False] and "code" not in caplog.text
     load_model("tiny-student", device="cpu", trust_remote_code=True)
     assert asked == [False, True] and "model tiny-student: code that comes with the model may run" in caplog.text
-    for trust, noted in ((False, None), (True, "tiny-student")):
+    for trust, noted in ((False, None), (True, ["tiny-student"])):
         recipe = parse_recipe({"student": {"trust_remote_code": trust}}, "test")
         open_stage(tmp_path / str(trust), "verify", recipe, {})
         manifest = json.loads((tmp_path / str(trust) / "verify" / "manifest.json").read_text())

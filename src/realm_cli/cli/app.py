@@ -61,8 +61,10 @@ def _root(
 
 def main(argv: list[str] | None = None) -> int:
     """Run the program. 0 done, 1 our error in one line, 2 usage, 130 interrupted, 143 terminated."""
+    from realm_cli.cli.console import plain_logs
     from realm_cli.errors import RealmError, printable
 
+    plain_logs()
     try:
         with _terminable() as terminated:
             code = app(args=argv, prog_name="realm", standalone_mode=False)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -20,7 +21,7 @@ _QUIET_SECONDS = 15.0
 def show(summary: Summary, as_json: bool) -> None:
     """Print a stage's result on stdout."""
     if as_json:
-        print(json.dumps(summary.data, ensure_ascii=False, default=str))
+        print(_escaped_json(json.dumps(summary.data, ensure_ascii=False, default=str)))
         return
     from rich.console import Console
     from rich.table import Table
@@ -33,7 +34,7 @@ def show(summary: Summary, as_json: bool) -> None:
     for table in summary.tables:
         grid = Table(title=shown(table.title), title_justify="left", title_style="bold", header_style="")
         for index, column in enumerate(table.columns):
-            grid.add_column(column, justify="left" if index == 0 else "right", overflow="fold")
+            grid.add_column(shown(column), justify="left" if index == 0 else "right", overflow="fold")
         for row in table.rows:
             grid.add_row(*map(shown, row))
         console.print(grid)
@@ -41,6 +42,31 @@ def show(summary: Summary, as_json: bool) -> None:
         console.print(shown(note))
     if summary.files:
         console.print(shown("files: " + "  ".join(summary.files)), soft_wrap=True)
+
+
+def _escaped_json(text: str) -> str:
+    """JSON of the same value without control and direction characters, which stand in strings only."""
+    if printable(text) == text:
+        return text
+    return "".join(c if printable(c) == c else _escapes(c) for c in text)
+
+
+def _escapes(char: str) -> str:
+    units = char.encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{units[i : i + 4]}" for i in range(0, len(units), 4))
+
+
+class _Plain(logging.Formatter):
+    """Log lines name rows and files, whose names others wrote."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable(super().format(record), keep="\n")
+
+
+def plain_logs() -> None:
+    """Warnings that are logged reach the terminal as plain text; a program with handlers of its own keeps them."""
+    if logging.lastResort is not None:
+        logging.lastResort.setFormatter(_Plain())
 
 
 def say(text: str) -> None:

@@ -59,9 +59,11 @@ def demo(
         ("6/6 eval: held-out problems, bare and with routes", lambda: evaluate(**common, compare=True, reliance=True)),
     )
     for title, stage in stages:
-        say(f"\n{title}")
+        say("")
+        say(title)
         stage()
-    say(f"\ndone in {time.monotonic() - started:.0f} s")
+    say("")
+    say(f"done in {time.monotonic() - started:.0f} s")
     print("\nLook next at")
     for file, what in _NEXT:
         print(f"  {run / file!s:<34} {what}")

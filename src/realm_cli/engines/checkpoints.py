@@ -10,6 +10,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ from realm_cli.errors import ArtifactError
 
 log = logging.getLogger(__name__)
 DIGESTS = "digests.json"
+_NO_TENSORS = "Weights only load failed"  # in what torch.load says where a file would run code
 _TORCH_WRITER = "inline_container"  # in what torch.save says where it cannot write
 
 
@@ -73,21 +75,40 @@ def save_adapter(model: PeftModel, tokenizer: Any, out_dir: Path) -> None:
 
 def newest_checkpoint(root: Path) -> Path | None:
     """The checkpoint `step-N` with the highest N whose files are as they were written; damaged ones are named."""
-    found = sorted(root.glob("step-*"), key=lambda path: int(path.name.removeprefix("step-")), reverse=True)
-    for path in found:
+    for path in reversed(_by_step(root)):
         if intact(path):
             return path
         log.warning("%s: damaged; going on from the checkpoint before it", path)
     return None
 
 
+def _by_step(root: Path) -> list[Path]:
+    """The folders `step-N`, the lowest N first; others are none of ours."""
+    found = [path for path in root.glob("step-*") if re.fullmatch("step-[0-9]{1,12}", path.name)]
+    return sorted(found, key=lambda path: int(path.name.removeprefix("step-")))
+
+
 def intact(folder: Path) -> bool:
-    """Whether a checkpoint holds what its digests say."""
+    """Whether a checkpoint holds what its digests say, and no other file."""
     try:
         digests = json.loads((folder / DIGESTS).read_text(encoding="utf-8"))
-        return bool(digests) and all(_digest(folder / name) == value for name, value in digests.items())
-    except (OSError, ValueError, AttributeError):
+        files = {path.name for path in folder.iterdir() if path.is_file()} - {DIGESTS}
+        return bool(digests) and files == set(digests) and all(_digest(folder / n) == v for n, v in digests.items())
+    except (OSError, ValueError, AttributeError, TypeError, RecursionError):
         return False
+
+
+@contextmanager
+def resuming(start: Path | None) -> Iterator[None]:
+    """A checkpoint whose states are more than tensors, as one ArtifactError: torch refuses to read it."""
+    try:
+        yield
+    except Exception as error:  # torch raises a class of pickle's
+        if start is None or _NO_TENSORS not in str(error):
+            raise
+        raise ArtifactError(
+            f"{start}: holds more than tensors and is not read; remove it, then rerun with --resume"
+        ) from None
 
 
 def _digest(file: Path) -> str:
@@ -144,8 +165,7 @@ class AtomicCheckpoints:
             digests = {path.name: _digest(path) for path in sorted(written.iterdir()) if path.is_file()}
             (written / DIGESTS).write_text(json.dumps(digests), encoding="utf-8")
             replace_folder(written, root / f"step-{step}")
-        kept = sorted(root.glob("step-*"), key=lambda path: int(path.name.removeprefix("step-")))
-        for path in kept[:-2]:
+        for path in _by_step(root)[:-2]:
             shutil.rmtree(path, ignore_errors=True)
 
     def save_now(self) -> None:

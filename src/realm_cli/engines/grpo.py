@@ -30,7 +30,14 @@ from trl.trainer.utils import use_adapter
 from realm_cli.engines.batches import Pack, TokenRow, micro_batches, pad_id_of, pad_rows
 from realm_cli.engines.bridge_loss import bridge_loss, bridge_rows, member_rows
 from realm_cli.engines.callbacks import RlStepEnd, adapter_to_float32, attach_lora, is_dead, quiet
-from realm_cli.engines.checkpoints import AtomicCheckpoints, UpdateGuard, newest_checkpoint, restore, save_adapter
+from realm_cli.engines.checkpoints import (
+    AtomicCheckpoints,
+    UpdateGuard,
+    newest_checkpoint,
+    restore,
+    resuming,
+    save_adapter,
+)
 from realm_cli.engines.grpo_setup import check_plan, trl_arguments
 from realm_cli.engines.loading import LoadedModel, encode_prompt, end_ids
 from realm_cli.engines.logprobs import row_logprobs
@@ -84,7 +91,8 @@ class RouteGrpoTrainer:
             if start is not None:
                 trainer.best = json.loads((start / BEST_FILE).read_text(encoding="utf-8"))
             try:
-                trainer.train(resume_from_checkpoint=str(start) if start else None)
+                with resuming(start):
+                    trainer.train(resume_from_checkpoint=str(start) if start else None)
             except (KeyboardInterrupt, Alarm) as error:
                 if not isinstance(error, Alarm) or error.keep:
                     trainer.save_now()

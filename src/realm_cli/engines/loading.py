@@ -192,7 +192,7 @@ def _with_adapter(net: Any, label: str, adapter: Path, trainable: bool) -> Any:
         raise EngineError(f"adapter {adapter}: no adapter_model.safetensors; other weight formats are not loaded")
     try:
         base = str(json.loads(file.read_text(encoding="utf-8")).get("base_model_name_or_path") or "")
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         raise EngineError(f"{file}: not a JSON object; give an adapter folder that a trainer saved") from None
     if base and _model_name(base) != _model_name(label):
         raise EngineError(

@@ -29,7 +29,8 @@ from trl import SFTConfig as TrlConfig
 from trl import SFTTrainer as TrlTrainer
 
 from realm_cli.engines.callbacks import LogSink, adapter_to_float32, attach_lora, on_cuda, optimizer_name, quiet
-from realm_cli.engines.checkpoints import AtomicCheckpoints, UpdateGuard, newest_checkpoint, save_adapter
+from realm_cli.engines.chat import harmless
+from realm_cli.engines.checkpoints import AtomicCheckpoints, UpdateGuard, newest_checkpoint, resuming, save_adapter
 from realm_cli.engines.loading import LoadedModel, encode_completion, encode_prompt, end_ids
 from realm_cli.engines.memory import with_less
 from realm_cli.errors import EngineError
@@ -51,7 +52,12 @@ class Encoded:
 
 
 def encode_sample(tokenizer: Any, sample: SFTSample) -> Encoded:
-    """Tokenise one row; labels cover `completion[loss_start:]` and the end-of-turn token."""
+    """Tokenise one row; labels cover `completion[loss_start:]` and the end-of-turn token.
+
+    Special tokens in the completion, which a teacher may have written, are broken as in prompts: they end no turn.
+    """
+    head, tail = (harmless(tokenizer, part) for part in _parts(sample))
+    sample = sample.model_copy(update={"completion": head + tail, "loss_start": len(head)})
     prompt = list(encode_prompt(tokenizer, sample.messages))
     completion = list(encode_completion(tokenizer, sample.completion))
     masked = 0
@@ -62,6 +68,10 @@ def encode_sample(tokenizer: Any, sample: SFTSample) -> Encoded:
             completion = context + list(encode_completion(tokenizer, sample.completion[sample.loss_start :]))
     labels = [IGNORED] * (len(prompt) + masked) + completion[masked:]
     return Encoded(sample.id, prompt + completion, labels)
+
+
+def _parts(sample: SFTSample) -> tuple[str, str]:
+    return sample.completion[: sample.loss_start], sample.completion[sample.loss_start :]
 
 
 def encode_samples(
@@ -177,7 +187,8 @@ class LoraSftTrainer:
                 at = int(start.name.removeprefix("step-"))
                 on_metrics({"step": at, "total_steps": steps, "resumed_from": at})
             try:
-                trainer.train(resume_from_checkpoint=str(start) if start else None)
+                with resuming(start):
+                    trainer.train(resume_from_checkpoint=str(start) if start else None)
             except KeyboardInterrupt:
                 trainer.save_now()
                 save_adapter(trainer.model, tokenizer, out_dir)

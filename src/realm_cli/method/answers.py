@@ -11,8 +11,9 @@ no answer can hang the grader. Whatever is right has the gold answer's key.
 Usage: `is_correct(strict_answer(completion), problem)`. Source: method.md sections 4 and 8.
 
 Choices of ours: (1) `5 million` is no number (the word carries a factor), nor is `2 + 2` (not worked out).
-(2) An expression with integrals, sums, limits or towers of powers, with over four functions or unions, or of over 2,000
-terms when multiplied out, is right only if it is written like the gold answer.
+(2) An expression with integrals, sums, limits or towers of powers, with over four functions or unions, with brackets
+nested over 16 deep, with over 16 members in a list, or of over 2,000 terms when multiplied out, is right only if it is
+written like the gold answer.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ _LINE = re.compile(
     r"(?im)(?:^|(?<=[.!?] ))[ \t*_#>-]*(?:so,? |therefore,? |thus,? )?(?:the )?(?:final )?answer"
     r"(?:[ \t*_]*[:=]|[ \t]+is\b[ \t]*:?)[ \t*_]*(\S[^\n]*)$"
 )
-_HASHES = re.compile(r"(?m)^[ \t]*####[ \t]*([-+$€£]?[.\d][^\n]*)$|^[ \t]*####[ \t]*(\S[^\n]*)\s*\Z")
+_HASHES = re.compile(r"(?m)^[ \t]*####[ \t]*([-+$€£]?[.\d][^\n]*)$|^[ \t]*####[ \t]*(\S[^\n]*)$\s*\Z")
 _NUMBER = re.compile(r"(?<![\w.])[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?(?:[eE][-+]?\d{1,3})?(?:/\d+)?(?!\w|\.\d)")
 _PLAIN = re.compile(r"-?(?:\d{1,3}(?:,\d{3})+|\d{1,30})(?:\.\d{1,20})?", re.ASCII)  # nothing to strip or to weigh
 _SUM = re.compile(r"[\d)]\s*(?:[-+*/^×÷·]|x(?=\s*\d))\s*[\d(]")
@@ -128,7 +129,8 @@ def as_fraction(number: str) -> Fraction | None:
 
 
 def is_correct(answer: str | None, problem: Problem) -> bool:
-    """Whether `answer` equals the problem's answer under its type; answers over 1,000 characters are wrong.
+    """Whether `answer` equals the problem's answer under its type; answers over 1,000 characters are wrong, and a gold
+    answer of such a length is never met (plug-ins may have longer ones).
 
     Raises ConfigError for an unknown answer_type and for a plug-in that cannot be loaded.
     """
@@ -139,6 +141,8 @@ def is_correct(answer: str | None, problem: Problem) -> bool:
     gold = clean(problem.answer) or problem.answer
     if plugged_in:
         return judge(problem.answer_type, mine, gold)
+    if len(gold) > MAX_CHARS:
+        return False
     if problem.answer_type == "number":
         return _same_number(mine, gold, problem.tolerance)
     if problem.answer_type == "expr":
@@ -216,7 +220,9 @@ def _choice(answer: str, choices: list[str]) -> str | None:
         return f"c:{index}" if index < (len(choices) or 26) else None
     rest, named = words, set()
     for index in sorted(range(len(texts)), key=lambda i: -len(texts[i])):  # a choice inside a longer one is not named
-        shorter = re.sub(rf"(?<!\w){re.escape(texts[index])}(?!\w)", " ", rest) if texts[index] else rest
+        if not texts[index] or texts[index] not in rest:  # no pattern is made of what cannot be there
+            continue
+        shorter = re.sub(rf"(?<!\w){re.escape(texts[index])}(?!\w)", " ", rest)
         if shorter != rest:
             named.add(index)
             rest = shorter

@@ -22,6 +22,7 @@ Judge = Callable[[str, str, str], bool]  # (answer_type, answer, gold) -> equal
 MAX_CHARS, MAX_DIGITS = 1000, 60
 MAX_EXPR, MAX_EXPONENT, MAX_EXPAND = 200, 10_000, 12  # characters; product of exponents; bracketed sums multiplied
 MAX_COSTLY, MAX_TERMS = 4, 2000  # functions and unions; terms when multiplied out
+MAX_DEPTH, MAX_MEMBERS = 16, 16  # brackets in brackets; members of a list or set
 
 _HEAVY = re.compile(rf"\\(?:int|sum|prod|lim|binom|dbinom|tbinom)|\d{{3,}}\s*!|[)}}\]]\s*!|!\s*!|\d{{{MAX_DIGITS},}}")
 _COSTLY = re.compile(r"sin|cos|tan|cot|sec|csc|log|ln|exp|\\cup|\\cap")
@@ -83,6 +84,8 @@ def bounded(text: str) -> bool:
     """Small enough to be worked out: no towers of powers, no huge exponents, factorials, nests, integrals or sums."""
     if len(text) > MAX_EXPR or _HEAVY.search(text) or len(_COSTLY.findall(text)) > MAX_COSTLY:
         return False
+    if text.count(",") >= MAX_MEMBERS or _depth(text) > MAX_DEPTH:
+        return False
     text = text.replace("\\left", "").replace("\\right", "").replace("**", "^")
     size, symbols = 1, len(_SUMS.findall(text))
     for match in re.finditer(r"\^\s*", text):
@@ -100,6 +103,15 @@ def bounded(text: str) -> bool:
     names = len(set(re.findall(r"[A-Za-z](?:_\{?\w+)?", re.sub(r"\\[A-Za-z]+", " ", text))))
     few = symbols <= MAX_EXPAND and math.comb(names + symbols, names) <= MAX_TERMS
     return size <= MAX_EXPONENT and (few or not re.search("[A-Za-z]", text))
+
+
+def _depth(text: str) -> int:
+    """The most brackets that are open at once."""
+    deepest = depth = 0
+    for char in text:
+        depth = depth + 1 if char in "({[" else max(0, depth - 1) if char in ")}]" else depth
+        deepest = max(deepest, depth)
+    return deepest
 
 
 def closing(text: str, begin: int) -> int | None:

@@ -16,6 +16,7 @@ natural draws ignore it. `realised` shows what came out.
 from __future__ import annotations
 
 import random
+import sys
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -259,8 +260,8 @@ def _distractor(pool: _Pool, rng: random.Random) -> str | None:
 
 
 def _written(number: Fraction, like: str) -> str:
-    """With as many decimals as the gold answer; a fraction where that is one."""
-    if "/" in like:
+    """With as many decimals as the gold answer; a fraction where that is one, or where no float holds the number."""
+    if "/" in like or abs(number) > sys.float_info.max:
         return str(number)
     found = numbers_in(like)
     return f"{float(number):.{len(found[0].partition('.')[2]) if found else 0}f}"

@@ -44,7 +44,7 @@ _GREETING = re.compile(
 )
 _MARKUP = re.compile(r"\*\*|__|`|^#+\s*|\$(?=\\)|(?<=})\$|\\[()\[\]]")
 _BOX = re.compile(r"\\(?:boxed|text)\{([^{}]{0,200})\}")
-_SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[A-Z\d])|\s+(?=Step \d)")
+_SENTENCE = re.compile(r"(?<=[.!?])\s+(?=[A-Z\d])|(?<!\s)\s+(?=Step \d)")  # once a gap: long gaps in linear time
 _CLAUSE = re.compile(r";\s|,\s+(?=[A-Za-z])|(?<=[\d\w)])\.\s|\s+(?:and|so|then|because|since)\s+")
 _TERSE = re.compile(r"([a-z][a-z_]*) ?(?:[-+x*×/÷] ?)?-?[\d.,]+%?")
 _SUM_END = re.compile(r"[-+(]?[$€£]?[\d.(][\d\s.,()$€£%+*/×÷·x^-]*$")

@@ -20,7 +20,7 @@ from realm_cli.method.steps import step_facts
 from realm_cli.records import Problem, Route
 
 SHIFTS = (-10, -3, -2, -1, 1, 2, 3, 10)
-_NUMBER = re.compile(r"(?<![\w.])-?\d[\d,]*(?:\.\d+)?(?![\w.]*\d)")
+_NUMBER = re.compile(r"(?<![\w.])-?\d[\d,]{0,99}(?:\.\d{1,99})?(?![\w.]*\d)")  # longer ones have no value anyway
 
 
 def results(route: Route, question: str, extractor: str = "auto") -> list[set[Fraction]]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from realm_cli.artifacts import digest
 from realm_cli.errors import ArtifactError
-from realm_cli.run_folder import OWN_FILES, read_json, versions
+from realm_cli.run_folder import OWN_FILES, read_json, read_manifest, versions
 from realm_cli.stages.summary import Summary, Table
 
 
@@ -24,9 +24,7 @@ def run_verify_run(run: Path) -> Summary:
     rows, problems, other = [], [], set[str]()
     now = versions()
     for path in manifests:
-        manifest, place = read_json(path), path.parent
-        if not manifest:
-            raise ArtifactError(f"{path}: not a manifest; restore it, or redo the stage with --force")
+        manifest, place = read_manifest(path), path.parent
         outputs, inputs = manifest.get("outputs", {}), manifest.get("inputs", {})
         wrong = [*_changed_outputs(place, outputs), *_changed_inputs(inputs)]
         status = str(manifest.get("status"))
@@ -66,7 +64,8 @@ def _changed_inputs(inputs: dict[str, Any]) -> Iterator[str]:
     """Inputs that still lie where they were, with another content."""
     for name, entry in inputs.items():
         path = Path(entry["path"])
-        if path.exists() and digest(path) != entry["sha256"]:
+        known = path.is_file() or (path / "adapter_config.json").is_file()  # no device, no pipe, not a whole disk
+        if known and digest(path) != entry["sha256"]:
             yield f"{path}: has changed since it was read as {name}"
 
 

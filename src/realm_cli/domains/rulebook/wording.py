@@ -14,7 +14,7 @@ from realm_cli.errors import DataError
 
 FLAGS = ("express", "fragile", "insured", "member")
 _QUESTION = re.compile(r"Parcel: (\w+), (\d+) kg, zone (\d)((?:, \w+)*)\. Fee\?")
-_STEP = re.compile(r"^\s*\d+\. (.+?)\s*$", re.MULTILINE)
+_STEP = re.compile(r"^[^\S\n]*\d+\. ([^\n]*\S|[^\n])[^\S\n]*$", re.MULTILINE)  # one line each: linear time
 _ANSWER = re.compile(r"(?:^Answer: |<answer>)\s*(-?\d+)", re.MULTILINE)
 
 
