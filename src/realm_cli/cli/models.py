@@ -19,6 +19,7 @@ def eval_models(
     """Label -> factory in the order base, adapters, other models; and label -> adapter folder."""
     from realm_cli.engines.build import build_generator
     from realm_cli.errors import ConfigError
+    from realm_cli.recipe import refuse_secret
 
     folders: dict[str, Path] = {}
     for text in adapters or _own_adapters(context.run):
@@ -36,6 +37,7 @@ def eval_models(
     for name, path in folders.items():
         models[name] = partial(build_generator, "student", context.recipe, adapter=path)
     for spec in specs:
+        refuse_secret(spec)  # before the stage is opened: the label is written to files
         if spec in models:
             raise ConfigError(f"--model {spec}: named twice")
         models[spec] = partial(build_generator, spec, context.recipe)

@@ -22,17 +22,16 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, as_completed
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import urlsplit
 
 import openai
 
 from realm_cli.engines.server_calls import Caller, Failed
 from realm_cli.errors import ConfigError, EngineError
 from realm_cli.protocols import Completion, GenRequest, SamplingParams
-from realm_cli.recipe import ServerConfig
+from realm_cli.recipe import ServerConfig, refuse_secret
 
 NOT_ASKED = "not asked: the work stopped before"
-SECRET = ("key", "token", "secret", "password")  # in names of a URL's parameters
 
 
 class OpenAIGenerator:
@@ -48,15 +47,14 @@ class OpenAIGenerator:
     def from_spec(cls, spec: str, server: ServerConfig | None = None) -> OpenAIGenerator:
         """From `openai:URL#MODEL`. ConfigError, also for a URL with a password: it would be written to files."""
         url, sep, model = spec.removeprefix("openai:").rpartition("#")
-        parts = urlsplit(url)
-        if not sep or not model or parts.scheme not in ("http", "https") or not parts.netloc:
+        refuse_secret(spec)
+        try:
+            parts = urlsplit(url)
+            good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        except ValueError:  # brackets without an address, a port that is none
+            good = False
+        if not sep or not model or not good:
             raise ConfigError("model openai: expected openai:URL#MODEL, e.g. openai:http://localhost:8000/v1#my-model")
-        secret = [name for name, _ in parse_qsl(parts.query) if any(word in name.lower() for word in SECRET)]
-        if parts.password is not None or secret:
-            raise ConfigError(
-                f"model openai:{parts.hostname}: the URL holds a password or key, which would be written to files; "
-                "leave it out and set REALM_API_KEY"
-            )
         return cls(url, model, server)
 
     @property
