@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pytest_httpserver import HTTPServer
 
 from faults.server import KINDS, Faults, Server, serving, text_for
 from realm_cli.cli.app import main
@@ -29,9 +30,10 @@ def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def problems(n: int) -> list[str]:
+def problems(n: int, split: str = "train") -> list[str]:
     ids = [f"p{i:04d}" for i in range(n)]
-    rows = [{"id": i, "question": f"What is it, case {i}?", "answer": "1", "answer_type": "number"} for i in ids]
+    row = {"answer": "1", "answer_type": "number", "split": split}
+    rows = [{"id": i, "question": f"What is it, case {i}?", **row} for i in ids]
     Path("problems.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return ids
 
@@ -63,7 +65,9 @@ def test_a_thousand_requests_through_every_fault(capsys: pytest.CaptureFixture[s
     with serving(Faults(share=0.3, refused=refused)) as server:
         assert rollout(server, 2) == 1
         err = capsys.readouterr().err.strip().splitlines()[-1]
-        assert err.startswith("error: run/rollout/errors.jsonl: 4 of 1000 samples failed: 2 x status 400 for p0")
+        assert err.startswith(
+            "error: run/rollout/errors.jsonl: 4 of 1000 samples failed: 4 x status 400 (refused for Bearer ***); "
+        )
         assert "the others are kept, the same command asks for these again" in err
         assert len(rows("rollout/routes.jsonl")) == 996 and len(rows("rollout/errors.jsonl")) == 4
         assert all(server.seen[kind] > 0 for kind in KINDS), server.seen
@@ -95,7 +99,7 @@ def test_every_fault_that_lasts_says_what_it_is(kind: str) -> None:
     with serving(Faults(share=1.0, kinds=(kind,), bad_tries=99)) as server:
         settings = ServerConfig(retries=1, timeout=0.4)
         [(_, [done])] = OpenAIGenerator(server.url, "m", settings).generate(ask(1), SamplingParams())
-    words = {name: f"status {name} for q0 (oops)" for name in ("408", "500", "503")}
+    words = {name: f"status {name} (oops)" for name in ("408", "500", "503")}
     words |= {"429": "still rate-limited after 1 retries", "cut": "the connection was lost"}
     words |= dict.fromkeys(("slow", "drip"), "no answer within 0.4 s")
     want = next((text for name, text in words.items() if kind.startswith(name)), "the answer is no chat completion (")
@@ -129,6 +133,33 @@ def test_a_budget_of_tokens(capsys: pytest.CaptureFixture[str]) -> None:
         assert rollout(server, 1, **settings) == 1
         assert server.requests == 10 and len(rows("rollout/routes.jsonl")) == 10  # 15 tokens each
     assert "the budget of 150 tokens (engine.server.max_tokens) is spent" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words", [("rollout", "--n", "1"), ("eval", "--mode", "bare", "--no-base", "--compare")], ids=["rollout", "eval"]
+)
+def test_the_models_of_a_command_share_its_budget(words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    problems(5, split="test")
+    with serving(Faults()) as server:
+        models = [part for name in ("m", "m2") for part in ("-m", f"openai:{server.url}#{name}")]
+        settings = {**FAST, "engine.server.max_requests": "7", "engine.server.concurrency": "1"}
+        assert realm(*words, *models, **settings) == 1
+        assert server.requests == 7
+        assert "#m2: the budget of 7 requests (engine.server.max_requests) is spent" in capsys.readouterr().err
+        again = (*words, "--resume", *models)
+        assert realm(*again, **settings) == 0  # a budget is that of one command
+        assert server.requests == 10
+
+
+def test_tokens_are_estimated_where_the_server_does_not_count(httpserver: HTTPServer) -> None:
+    reply = {"choices": [{"index": 0, "message": {"role": "assistant", "content": "a b c"}, "finish_reason": "stop"}]}
+    httpserver.expect_request("/v1/chat/completions").respond_with_json(reply)
+    generator = OpenAIGenerator(httpserver.url_for("/v1"), "m", ServerConfig(max_tokens=11, concurrency=1))
+    found = []
+    with pytest.raises(EngineError, match=r"budget of 11 tokens \(.*\) is spent, 15 in all; raise it and rerun"):
+        found += list(generator.generate(ask(1, 1), SamplingParams()))  # 2 words asked, 3 answered
+        found += list(generator.generate(ask(9, 1), SamplingParams()))
+    assert generator.budget.tokens == 15 and generator.budget.requests == 3 and len(found) == 1
 
 
 def test_a_server_that_dies_on_the_way_stops_the_work(capsys: pytest.CaptureFixture[str]) -> None:
