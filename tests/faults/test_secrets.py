@@ -9,15 +9,19 @@ import sys
 from pathlib import Path
 
 import pytest
+from pytest_httpserver import HTTPServer
 
 import realm_cli
 from faults.server import Faults, serving
 from realm_cli.cli.app import main
 from realm_cli.engines import server_calls
-from realm_cli.errors import ConfigError, masked, one_line
+from realm_cli.engines.openai_client import OpenAIGenerator
+from realm_cli.errors import ConfigError, EngineError, masked, one_line
+from realm_cli.protocols import GenRequest, SamplingParams
 from realm_cli.recipe import parse_recipe, refuse_secret
 
 PASSWORD, KEY = "pa55word", "rk-very-secret-0123456789"
+ASKED = {"role": "user", "content": "hi"}
 PLACE = ["--run", "run", "--problems", "problems.jsonl"]
 
 
@@ -126,3 +130,45 @@ def test_every_text_of_a_recipe_is_looked_at() -> None:
         parse_recipe({"rollout": {"models": ["student", "openai:http://a:b@h/v1#m"]}}, "x.yaml")
     with pytest.raises(ConfigError, match="model h: the URL holds"):
         parse_recipe({"student": {"model": "https://a:b@h/m"}}, "x.yaml")
+
+
+def completion(content: str) -> dict[str, object]:
+    return {"choices": [{"index": 0, "message": {"role": "assistant", "content": content}, "finish_reason": "stop"}]}
+
+
+@pytest.mark.parametrize(
+    ("key", "said", "kept"),
+    [
+        (KEY, f"your key is {KEY}", "your key is ***"),
+        ("EMPTY", "an EMPTY set", "an EMPTY set"),  # what vLLM's guide sets
+        ("", "none of them", "none of them"),
+    ],
+)
+def test_a_key_in_an_answer_is_masked_and_a_placeholder_is_not(
+    key: str, said: str, kept: str, httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    monkeypatch.setenv("REALM_API_KEY", key)
+    httpserver.expect_ordered_request("/v1/models").respond_with_json({"data": []})
+    httpserver.expect_ordered_request("/v1/chat/completions").respond_with_json(completion(said))
+    httpserver.expect_ordered_request("/v1/models").respond_with_json({"data": []})
+    httpserver.expect_ordered_request("/v1/chat/completions").respond_with_data(said, 400)
+    generator = OpenAIGenerator(httpserver.url_for("/v1"), "m")
+    request = [GenRequest("q", [ASKED])]
+    assert [done.text for _, [done] in generator.generate(request, SamplingParams())] == [kept]
+    assert [done.failure for _, [done] in generator.generate(request, SamplingParams())] == [f"status 400 ({kept})"]
+
+
+def test_a_key_with_a_line_end_is_sent_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REALM_API_KEY", f" {KEY}\n")  # as a file has it
+    with serving(Faults()) as server:
+        list(OpenAIGenerator(server.url, "m").generate([GenRequest("q", [ASKED])], SamplingParams()))
+    assert server.keys == {f"Bearer {KEY}"}
+
+
+@pytest.mark.parametrize("key", ["rk-s\u00e9cret-42", "rk-secret\x01-42", "rk-secret\n-42"])
+def test_a_key_that_no_header_can_hold_is_one_line_without_it(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REALM_API_KEY", key)
+    with pytest.raises(EngineError) as error:
+        list(OpenAIGenerator("http://127.0.0.1:9/v1", "m").generate([GenRequest("q", [ASKED])], SamplingParams()))
+    assert str(error.value) == "REALM_API_KEY: holds a character that no key has; set it again"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
@@ -52,11 +53,16 @@ def rollout(server: Server, n: int, **settings: str) -> int:
     return realm("rollout", "-m", f"openai:{server.url}#m", "--n", str(n), **{**FAST, **settings})
 
 
-def right_text(server: Server, row: dict[str, Any]) -> str:
-    """What the server says to this sample's request."""
-    request = GenRequest(row["problem_id"], [])
-    seed = OpenAIGenerator(server.url, "m")._body(request, row["sample"], SamplingParams(seed=row["seed"]))["seed"]
-    return text_for(next(q for q, s in server.tries if s == seed), seed)
+def right_texts(server: Server, found: list[dict[str, Any]]) -> list[str]:
+    """What the server says to these samples' requests."""
+    generator, questions = OpenAIGenerator(server.url, "m"), {seed: question for question, seed in server.tries}
+    texts = []
+    for row in found:
+        params = SamplingParams(seed=row["seed"])
+        seed = generator._body(GenRequest(row["problem_id"], []), row["sample"], params)["seed"]
+        assert f"case {row['problem_id']}?" in questions[seed]
+        texts.append(text_for(questions[seed], seed))
+    return texts
 
 
 def test_a_thousand_requests_through_every_fault(capsys: pytest.CaptureFixture[str]) -> None:
@@ -78,7 +84,7 @@ def test_a_thousand_requests_through_every_fault(capsys: pytest.CaptureFixture[s
         found = {row["id"]: row for row in rows("rollout/routes.jsonl")}
         assert len(rows("rollout/routes.jsonl")) == len(found) == 1000
         assert {(row["problem_id"], row["sample"]) for row in found.values()} == {(i, s) for i in ids for s in (0, 1)}
-        assert all(row["text"] == right_text(server, row) for row in list(found.values())[::25])
+        assert [row["text"] for row in found.values()] == right_texts(server, list(found.values()))
         assert len({row["text"] for row in found.values()}) == 1000
         assert not Path("run/rollout/errors.jsonl").exists() and server.keys == {f"Bearer {KEY}"}
     captured = capsys.readouterr()
@@ -108,6 +114,15 @@ def test_every_fault_that_lasts_says_what_it_is(kind: str) -> None:
 
 def ask(n: int, samples: int = 1) -> list[GenRequest]:
     return [GenRequest(f"q{i}", [{"role": "user", "content": f"question {i}"}], n=samples) for i in range(n)]
+
+
+def test_a_deadline_counts_from_the_request_on() -> None:
+    with serving(Faults(share=1.0, kinds=("late drip",), bad_tries=99)) as server:
+        start = time.monotonic()
+        settings = ServerConfig(retries=0, timeout=1.0)
+        [(_, [done])] = OpenAIGenerator(server.url, "m", settings).generate(ask(1), SamplingParams())
+    assert done.failure.startswith("no answer within 1 s")
+    assert time.monotonic() - start < 1.6  # headers after 0.8 s; from those on it would be 1.8
 
 
 def test_a_budget_of_requests_counts_every_try(capsys: pytest.CaptureFixture[str]) -> None:

@@ -122,7 +122,10 @@ class OpenAIGenerator:
                 yield i, [found.get(sample, Completion("", failure=NOT_ASKED)) for sample in samples]
 
     def _caller(self) -> Caller:
-        key = os.environ.get("REALM_API_KEY") or os.environ.get("OPENAI_API_KEY") or "none"
+        found = ((name, os.environ.get(name, "").strip()) for name in ("REALM_API_KEY", "OPENAI_API_KEY"))
+        name, key = next(((name, key) for name, key in found if key), ("", "none"))
+        if not (key.isascii() and key.isprintable()):
+            raise EngineError(f"{name}: holds a character that no key has; set it again")
         return Caller(self.base_url, key, self.server, self.name, self.budget)
 
     def _check_alive(self, client: openai.OpenAI) -> None:

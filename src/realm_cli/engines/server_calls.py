@@ -1,7 +1,8 @@
 """One request to a server that may be slow, busy or broken: retries, a budget, a deadline, and reasons without keys.
 
 Time-outs, lost or cut connections, 408, 409, 425, 429, 5xx and answers that are no chat completion are tried again
-after growing pauses (Retry-After is honoured). A slow drip counts as a time-out: the limit is for the whole answer.
+after growing pauses (Retry-After is honoured). A slow drip counts as a time-out: the limit is for the whole answer from
+its request on. It is looked at when something comes: a body that stands still, or headers that drip, may take longer.
 
 Usage: `Caller(url, key, server, name, budget).ask(body)`; Failed = this request, EngineError = all of them
 """
@@ -28,6 +29,8 @@ from realm_cli.recipe import ServerConfig
 CONNECT_SECONDS = 10.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 8.0  # seconds; doubled from try to try
 LONGEST_WAIT = 120.0  # a server may ask for as much by Retry-After
+STARTED = "realm_started"  # a request's extension: when it was sent
+PLACEHOLDER = 8  # a shorter key (none, EMPTY, x) is no secret, and may be a word of an answer
 AGAIN = (408, 409, 425, 429)  # and all from 500
 
 
@@ -51,7 +54,7 @@ class Caller:
         self.stop = threading.Event()
         self._jitter = random.Random()  # of pauses: of nothing that is written
         limit = httpx.Timeout(server.timeout, connect=min(CONNECT_SECONDS, server.timeout))
-        hooks = {"response": [self._give_deadline]}
+        hooks: dict[str, list[Any]] = {"request": [self._start], "response": [self._give_deadline]}
         http = openai.DefaultHttpxClient(timeout=limit, event_hooks=hooks)
         self.client = openai.OpenAI(base_url=base_url, api_key=key, max_retries=0, timeout=limit, http_client=http)
 
@@ -106,7 +109,7 @@ class Caller:
         message = getattr(first, "message", None)
         if first is None or message is None or not isinstance(message.content, str | None):
             raise _Again(self._no_completion(answer))
-        text = well_formed(message.content or "")
+        text = self._without_key(well_formed(message.content or ""))  # it will be a row of a file
         usage = getattr(answer, "usage", None)
         used, shown = getattr(usage, "completion_tokens", None), getattr(usage, "prompt_tokens", None)
         n_tokens = used if isinstance(used, int) else len(text.split())  # words, where the server does not count
@@ -124,19 +127,26 @@ class Caller:
 
     def short(self, value: object) -> str:
         """The beginning of a message, in one line; a server that repeats the key does not get it into our words."""
-        text = " ".join(str(value).replace(self._key, "***").split())
+        text = " ".join(self._without_key(str(value)).split())
         return text if len(text) <= 160 else text[:157] + "..."
+
+    def _without_key(self, text: str) -> str:
+        return text.replace(self._key, "***") if len(self._key) >= PLACEHOLDER else text
+
+    def _start(self, request: httpx.Request) -> None:
+        request.extensions = {**request.extensions, STARTED: time.monotonic()}
 
     def _give_deadline(self, response: httpx.Response) -> None:
         if isinstance(response.stream, httpx.SyncByteStream):
-            response.stream = _Deadline(response.stream, self.server.timeout, response.request)
+            end = response.request.extensions[STARTED] + self.server.timeout
+            response.stream = _Deadline(response.stream, end, response.request)
 
 
 class _Deadline(httpx.SyncByteStream):
     """A body that must be through in time, however it drips."""
 
-    def __init__(self, stream: httpx.SyncByteStream, seconds: float, request: httpx.Request) -> None:
-        self.stream, self.end, self.request = stream, time.monotonic() + seconds, request
+    def __init__(self, stream: httpx.SyncByteStream, end: float, request: httpx.Request) -> None:
+        self.stream, self.end, self.request = stream, end, request
 
     def __iter__(self) -> Iterator[bytes]:
         for chunk in self.stream:
