@@ -218,6 +218,49 @@ def test_a_teacher_over_a_failing_server(capsys: pytest.CaptureFixture[str]) -> 
         assert len(ids) == len(set(ids)) == 60 and not Path("run/distill/errors.jsonl").exists()
 
 
+def test_a_teachers_failures_that_are_allowed_are_said_and_asked_for_again(capsys: pytest.CaptureFixture[str]) -> None:
+    problems(20)
+    Path("rules.md").write_text("R1: cases count by themselves.\n")
+    loose = {"min_steps": "1", "correct_only": "false", "near_duplicate": "1.0", "n": "1", "retry_with_label": "true"}
+    settings = {**FAST, "engine.server.max_failed": "0.2"}
+    settings |= {f"distill.{key}": value for key, value in {**loose, "limit": "null"}.items()}
+    with serving(Faults(refused=frozenset(["p0007?"]))) as server:
+        words = ("distill", "--teacher", f"openai:{server.url}#m", "--rules", "rules.md", "--data-only")
+        assert realm(*words, **settings) == 0
+        out = " ".join(capsys.readouterr().out.split())
+        assert "1 samples failed: 1 x status 400 (refused for Bearer ***); --resume asks for them again" in out
+        found = rows("distill/teacher.jsonl")
+        assert sum(not row["label_given"] for row in found) == 19
+        assert sum(row["label_given"] for row in found) == 19  # one failure does not take the others' second try
+        server.faults.refused, before = frozenset(), server.requests
+        assert realm(*words, "--resume", **settings) == 0
+        assert server.requests - before == 2  # the missing one, and once more with its label
+        assert (
+            len(rows("distill/teacher.jsonl")) == 40 and len({r["problem_id"] for r in rows("distill/sft.jsonl")}) == 20
+        )
+        assert not Path("run/distill/errors.jsonl").exists()
+        assert json.loads(Path("run/distill/manifest.json").read_text())["status"] == "done"
+        before = server.requests
+        assert realm(*words, "--resume", **settings) == 0 and server.requests == before
+    assert "already complete" in "".join(capsys.readouterr())
+
+
+def test_an_evaluation_asks_only_for_the_samples_that_are_missing() -> None:
+    problems(6, split="test")
+    path = Path("run/eval/predictions.jsonl")
+    with serving(Faults()) as server:
+        words = ("eval", "--mode", "bare", "--no-base", "--n", "4", "-m", f"openai:{server.url}#m")
+        assert realm(*words, **FAST) == 0
+        whole = {row["id"]: row["completion"] for row in rows("eval/predictions.jsonl")}
+        lines = path.read_text().splitlines(keepends=True)
+        path.write_text("".join(line for line in lines if not any(f"p0002/{i}" in line for i in (1, 3))))
+        before = server.requests
+        assert realm(*words, "--resume", **FAST) == 0
+        assert server.requests - before == 2
+    found = rows("eval/predictions.jsonl")
+    assert len(found) == 24 and {row["id"]: row["completion"] for row in found} == whole
+
+
 @pytest.mark.parametrize("url", ["http://me:pa55@127.0.0.1:9/v1", "http://127.0.0.1:9/v1?api-key=pa55"])
 @pytest.mark.parametrize("words", [("rollout", "-m"), ("distill", "--teacher")])
 def test_a_password_in_the_url_is_refused(url: str, words: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
