@@ -10,6 +10,7 @@ RealmError
 A message names the thing, the place and the next step: `recipes/x.yaml: rollout.m: unknown key; did you mean n?`
 """
 
+import re
 import unicodedata
 
 MAX_MESSAGE = 800  # characters; a message may quote files and servers
@@ -25,6 +26,15 @@ def printable(text: str, *, keep: str = "") -> str:
     return "".join(c if c in keep or unicodedata.category(c) not in _UNSEEN else _escaped(c) for c in text)
 
 
+_USER = re.compile(r"(://)[^/\s]*@")  # what stands before the host of a URL
+_SECRET = re.compile(r"([?&][^=&#\s]*(?:key|token|secret|password)[^=&#\s]*=)[^&#\s]+", re.IGNORECASE)
+
+
+def masked(text: str) -> str:
+    """Text with `***` in place of the user names, passwords and keys of its URLs."""
+    return _SECRET.sub(r"\1***", _USER.sub(r"\1***@", text))
+
+
 _UNSEEN = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")  # control, format (directions, zero width), surrogate, private
 
 
@@ -33,8 +43,8 @@ def _escaped(char: str) -> str:
 
 
 def one_line(text: str) -> str:
-    """A message as it is shown: one line, printable, its middle left out where it is long."""
-    text = printable(" ".join(text.split()))
+    """A message as it is shown: one line, printable, no URL's password, its middle left out where it is long."""
+    text = printable(masked(" ".join(text.split())))
     half = MAX_MESSAGE // 2
     return text if len(text) <= MAX_MESSAGE else f"{text[:half]} ... {text[-half:]}"
 

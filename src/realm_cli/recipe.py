@@ -6,12 +6,14 @@ to every stage folder as recipe.json.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
-from realm_cli.errors import ConfigError
+from realm_cli.errors import ConfigError, masked
 from realm_cli.recipe_blocks import AlarmsConfig as AlarmsConfig
 from realm_cli.recipe_blocks import Block as Block
 from realm_cli.recipe_blocks import ChecksConfig as ChecksConfig
@@ -276,9 +278,33 @@ def load_recipe(path: Path | str | None, overrides: list[str] | None = None) -> 
 def parse_recipe(data: dict[str, Any], place: str) -> Recipe:
     """Validate a mapping; `place` is named in errors."""
     try:
-        return Recipe.model_validate(data)
+        recipe = Recipe.model_validate(data)
     except ValidationError as error:
         raise ConfigError(f"{place}: {first_problem(error, Recipe)}") from None
+    for text in _texts(recipe.model_dump(mode="json")):  # all of it is written, whether a command uses it or not
+        refuse_secret(text)
+    return recipe
+
+
+def refuse_secret(spec: str) -> None:
+    """ConfigError for a model whose URL holds a password or key: it would be written to files."""
+    if masked(spec) == spec:
+        return
+    kind = spec.partition("://")[0].rpartition(":")[0]
+    host = re.search(r"://(?:[^/\s]*@)?([^/:?#\s]*)", spec)
+    name = ":".join(part for part in (kind, host[1] if host else "") if part)
+    raise ConfigError(
+        f"model {name}: the URL holds a password or key, which would be written to files; "
+        "leave it out and set REALM_API_KEY"
+    )
+
+
+def _texts(value: object) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for part in value.values() if isinstance(value, dict) else value:
+            yield from _texts(part)
 
 
 def _apply(data: dict[str, Any], override: str) -> None:

@@ -69,6 +69,7 @@ class FailedSample(Row):
     source: str
     sample: int
     reason: str
+    runs: int = 1  # commands that have asked in vain, each with all its retries
 
 
 class ScoredRoute(Route):

@@ -23,7 +23,7 @@ from pydantic import BaseModel, ValidationError
 
 from realm_cli import __version__
 from realm_cli.artifacts import digest, write_json
-from realm_cli.errors import ArtifactError
+from realm_cli.errors import ArtifactError, masked
 from realm_cli.recipe import Recipe
 
 _LIBRARIES = ("torch", "transformers", "peft", "trl", "bitsandbytes", "math-verify", "openai")
@@ -74,7 +74,7 @@ class Stage:
         self._manifest = {
             "stage": self.name,
             "status": "running",
-            "command": " ".join(["realm", *sys.argv[1:]]),
+            "command": masked(" ".join(["realm", *sys.argv[1:]])),
             "started": _now(),
             "seed": self.recipe.seed,
             "inputs": digests,

@@ -154,6 +154,8 @@ CASES = {
     "teacher always wrong": Case([*DISTILL, "--teacher", "jsonl:t.jsonl"], ("CoTs were dropped", "wrong answer"), lambda: write_rows(Path("t.jsonl"), [{"id": r["id"], "text": "1. no\nAnswer: -1"} for r in rows(Path("d/problems.jsonl"))])),
     "dead server": Case([*ROLLOUT, "-m", "openai:http://127.0.0.1:9/v1#m"], ("127.0.0.1:9", "start the server")),
     "dead teacher": Case([*DISTILL, "--teacher", "openai:http://127.0.0.1:9/v1#m"], ("127.0.0.1:9", "start the server")),
+    "openai with half an address": Case([*ROLLOUT, "-m", "openai:http://[bad/v1#m"], ("expected openai:URL#MODEL",)),
+    "openai with a port that is none": Case([*ROLLOUT, "-m", "openai:http://h:99999/v1#m"], ("expected openai:URL#MODEL",)),
     "openai without model": Case([*ROLLOUT, "-m", "openai:http://127.0.0.1:9/v1"], ("expected openai:URL#MODEL",)),
     "adapter folder missing, train-rl": Case(["train-rl", "--run", "r", "--adapter", "no/adapter"], ("no/adapter: no adapter_config.json",)),
     "adapter without config, train-rl": Case([*PLAN, "--adapter", "d"], ("d: no adapter_config.json", "--adapter none")),

@@ -27,7 +27,9 @@ def serve(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str | None]]:
 
     made: list[tuple[str, str | None]] = []
 
-    def build_generator(spec: str, recipe: object, *, adapter: Path | None = None) -> ScriptedGenerator:
+    def build_generator(
+        spec: str, recipe: object, *, adapter: Path | None = None, **kwargs: object
+    ) -> ScriptedGenerator:
         made.append((spec, str(adapter) if adapter else None))
         return ScriptedGenerator(
             lambda request, sample: (
@@ -101,7 +103,9 @@ def test_models_added_later_leave_the_students_own_success_as_it_is(
 ) -> None:
     from realm_cli.engines import build
 
-    def build_generator(spec: str, recipe: object, *, adapter: Path | None = None) -> ScriptedGenerator:
+    def build_generator(
+        spec: str, recipe: object, *, adapter: Path | None = None, **kwargs: object
+    ) -> ScriptedGenerator:
         right = spec == "student"
         return ScriptedGenerator(
             lambda request, sample: f"1. fee 1\nAnswer: {request.problem.answer if right else -1}", name=f"the-{spec}"

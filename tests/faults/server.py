@@ -104,7 +104,8 @@ def serving(faults: Faults) -> Iterator[Server]:
             elif kind == "slow":
                 time.sleep(0.6)
                 self._send(200, good)
-            elif kind == "drip":
+            elif kind in ("drip", "late drip"):
+                time.sleep(0.8 if kind == "late drip" else 0)
                 self._drip(good)
             else:
                 broken = {

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pytest_httpserver import HTTPServer
 
 from faults.server import KINDS, Faults, Server, serving, text_for
 from realm_cli.cli.app import main
@@ -29,9 +31,10 @@ def quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
 
 
-def problems(n: int) -> list[str]:
+def problems(n: int, split: str = "train") -> list[str]:
     ids = [f"p{i:04d}" for i in range(n)]
-    rows = [{"id": i, "question": f"What is it, case {i}?", "answer": "1", "answer_type": "number"} for i in ids]
+    row = {"answer": "1", "answer_type": "number", "split": split}
+    rows = [{"id": i, "question": f"What is it, case {i}?", **row} for i in ids]
     Path("problems.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     return ids
 
@@ -50,11 +53,16 @@ def rollout(server: Server, n: int, **settings: str) -> int:
     return realm("rollout", "-m", f"openai:{server.url}#m", "--n", str(n), **{**FAST, **settings})
 
 
-def right_text(server: Server, row: dict[str, Any]) -> str:
-    """What the server says to this sample's request."""
-    request = GenRequest(row["problem_id"], [])
-    seed = OpenAIGenerator(server.url, "m")._body(request, row["sample"], SamplingParams(seed=row["seed"]))["seed"]
-    return text_for(next(q for q, s in server.tries if s == seed), seed)
+def right_texts(server: Server, found: list[dict[str, Any]]) -> list[str]:
+    """What the server says to these samples' requests."""
+    generator, questions = OpenAIGenerator(server.url, "m"), {seed: question for question, seed in server.tries}
+    texts = []
+    for row in found:
+        params = SamplingParams(seed=row["seed"])
+        seed = generator._body(GenRequest(row["problem_id"], []), row["sample"], params)["seed"]
+        assert f"case {row['problem_id']}?" in questions[seed]
+        texts.append(text_for(questions[seed], seed))
+    return texts
 
 
 def test_a_thousand_requests_through_every_fault(capsys: pytest.CaptureFixture[str]) -> None:
@@ -63,7 +71,9 @@ def test_a_thousand_requests_through_every_fault(capsys: pytest.CaptureFixture[s
     with serving(Faults(share=0.3, refused=refused)) as server:
         assert rollout(server, 2) == 1
         err = capsys.readouterr().err.strip().splitlines()[-1]
-        assert err.startswith("error: run/rollout/errors.jsonl: 4 of 1000 samples failed: 2 x status 400 for p0")
+        assert err.startswith(
+            "error: run/rollout/errors.jsonl: 4 of 1000 samples failed: 4 x status 400 (refused for Bearer ***); "
+        )
         assert "the others are kept, the same command asks for these again" in err
         assert len(rows("rollout/routes.jsonl")) == 996 and len(rows("rollout/errors.jsonl")) == 4
         assert all(server.seen[kind] > 0 for kind in KINDS), server.seen
@@ -74,7 +84,7 @@ def test_a_thousand_requests_through_every_fault(capsys: pytest.CaptureFixture[s
         found = {row["id"]: row for row in rows("rollout/routes.jsonl")}
         assert len(rows("rollout/routes.jsonl")) == len(found) == 1000
         assert {(row["problem_id"], row["sample"]) for row in found.values()} == {(i, s) for i in ids for s in (0, 1)}
-        assert all(row["text"] == right_text(server, row) for row in list(found.values())[::25])
+        assert [row["text"] for row in found.values()] == right_texts(server, list(found.values()))
         assert len({row["text"] for row in found.values()}) == 1000
         assert not Path("run/rollout/errors.jsonl").exists() and server.keys == {f"Bearer {KEY}"}
     captured = capsys.readouterr()
@@ -95,7 +105,7 @@ def test_every_fault_that_lasts_says_what_it_is(kind: str) -> None:
     with serving(Faults(share=1.0, kinds=(kind,), bad_tries=99)) as server:
         settings = ServerConfig(retries=1, timeout=0.4)
         [(_, [done])] = OpenAIGenerator(server.url, "m", settings).generate(ask(1), SamplingParams())
-    words = {name: f"status {name} for q0 (oops)" for name in ("408", "500", "503")}
+    words = {name: f"status {name} (oops)" for name in ("408", "500", "503")}
     words |= {"429": "still rate-limited after 1 retries", "cut": "the connection was lost"}
     words |= dict.fromkeys(("slow", "drip"), "no answer within 0.4 s")
     want = next((text for name, text in words.items() if kind.startswith(name)), "the answer is no chat completion (")
@@ -104,6 +114,15 @@ def test_every_fault_that_lasts_says_what_it_is(kind: str) -> None:
 
 def ask(n: int, samples: int = 1) -> list[GenRequest]:
     return [GenRequest(f"q{i}", [{"role": "user", "content": f"question {i}"}], n=samples) for i in range(n)]
+
+
+def test_a_deadline_counts_from_the_request_on() -> None:
+    with serving(Faults(share=1.0, kinds=("late drip",), bad_tries=99)) as server:
+        start = time.monotonic()
+        settings = ServerConfig(retries=0, timeout=1.0)
+        [(_, [done])] = OpenAIGenerator(server.url, "m", settings).generate(ask(1), SamplingParams())
+    assert done.failure.startswith("no answer within 1 s")
+    assert time.monotonic() - start < 1.6  # headers after 0.8 s; from those on it would be 1.8
 
 
 def test_a_budget_of_requests_counts_every_try(capsys: pytest.CaptureFixture[str]) -> None:
@@ -129,6 +148,33 @@ def test_a_budget_of_tokens(capsys: pytest.CaptureFixture[str]) -> None:
         assert rollout(server, 1, **settings) == 1
         assert server.requests == 10 and len(rows("rollout/routes.jsonl")) == 10  # 15 tokens each
     assert "the budget of 150 tokens (engine.server.max_tokens) is spent" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words", [("rollout", "--n", "1"), ("eval", "--mode", "bare", "--no-base", "--compare")], ids=["rollout", "eval"]
+)
+def test_the_models_of_a_command_share_its_budget(words: tuple[str, ...], capsys: pytest.CaptureFixture[str]) -> None:
+    problems(5, split="test")
+    with serving(Faults()) as server:
+        models = [part for name in ("m", "m2") for part in ("-m", f"openai:{server.url}#{name}")]
+        settings = {**FAST, "engine.server.max_requests": "7", "engine.server.concurrency": "1"}
+        assert realm(*words, *models, **settings) == 1
+        assert server.requests == 7
+        assert "#m2: the budget of 7 requests (engine.server.max_requests) is spent" in capsys.readouterr().err
+        again = (*words, "--resume", *models)
+        assert realm(*again, **settings) == 0  # a budget is that of one command
+        assert server.requests == 10
+
+
+def test_tokens_are_estimated_where_the_server_does_not_count(httpserver: HTTPServer) -> None:
+    reply = {"choices": [{"index": 0, "message": {"role": "assistant", "content": "a b c"}, "finish_reason": "stop"}]}
+    httpserver.expect_request("/v1/chat/completions").respond_with_json(reply)
+    generator = OpenAIGenerator(httpserver.url_for("/v1"), "m", ServerConfig(max_tokens=11, concurrency=1))
+    found = []
+    with pytest.raises(EngineError, match=r"budget of 11 tokens \(.*\) is spent, 15 in all; raise it and rerun"):
+        found += list(generator.generate(ask(1, 1), SamplingParams()))  # 2 words asked, 3 answered
+        found += list(generator.generate(ask(9, 1), SamplingParams()))
+    assert generator.budget.tokens == 15 and generator.budget.requests == 3 and len(found) == 1
 
 
 def test_a_server_that_dies_on_the_way_stops_the_work(capsys: pytest.CaptureFixture[str]) -> None:
@@ -170,6 +216,49 @@ def test_a_teacher_over_a_failing_server(capsys: pytest.CaptureFixture[str]) -> 
         realm(*words, "--resume", **settings)  # 0 or 1: its answers are random
         ids = [row["id"] for row in rows("distill/teacher.jsonl")]
         assert len(ids) == len(set(ids)) == 60 and not Path("run/distill/errors.jsonl").exists()
+
+
+def test_a_teachers_failures_that_are_allowed_are_said_and_asked_for_again(capsys: pytest.CaptureFixture[str]) -> None:
+    problems(20)
+    Path("rules.md").write_text("R1: cases count by themselves.\n")
+    loose = {"min_steps": "1", "correct_only": "false", "near_duplicate": "1.0", "n": "1", "retry_with_label": "true"}
+    settings = {**FAST, "engine.server.max_failed": "0.2"}
+    settings |= {f"distill.{key}": value for key, value in {**loose, "limit": "null"}.items()}
+    with serving(Faults(refused=frozenset(["p0007?"]))) as server:
+        words = ("distill", "--teacher", f"openai:{server.url}#m", "--rules", "rules.md", "--data-only")
+        assert realm(*words, **settings) == 0
+        out = " ".join(capsys.readouterr().out.split())
+        assert "1 samples failed: 1 x status 400 (refused for Bearer ***); --resume asks for them again" in out
+        found = rows("distill/teacher.jsonl")
+        assert sum(not row["label_given"] for row in found) == 19
+        assert sum(row["label_given"] for row in found) == 19  # one failure does not take the others' second try
+        server.faults.refused, before = frozenset(), server.requests
+        assert realm(*words, "--resume", **settings) == 0
+        assert server.requests - before == 2  # the missing one, and once more with its label
+        assert (
+            len(rows("distill/teacher.jsonl")) == 40 and len({r["problem_id"] for r in rows("distill/sft.jsonl")}) == 20
+        )
+        assert not Path("run/distill/errors.jsonl").exists()
+        assert json.loads(Path("run/distill/manifest.json").read_text())["status"] == "done"
+        before = server.requests
+        assert realm(*words, "--resume", **settings) == 0 and server.requests == before
+    assert "already complete" in "".join(capsys.readouterr())
+
+
+def test_an_evaluation_asks_only_for_the_samples_that_are_missing() -> None:
+    problems(6, split="test")
+    path = Path("run/eval/predictions.jsonl")
+    with serving(Faults()) as server:
+        words = ("eval", "--mode", "bare", "--no-base", "--n", "4", "-m", f"openai:{server.url}#m")
+        assert realm(*words, **FAST) == 0
+        whole = {row["id"]: row["completion"] for row in rows("eval/predictions.jsonl")}
+        lines = path.read_text().splitlines(keepends=True)
+        path.write_text("".join(line for line in lines if not any(f"p0002/{i}" in line for i in (1, 3))))
+        before = server.requests
+        assert realm(*words, "--resume", **FAST) == 0
+        assert server.requests - before == 2
+    found = rows("eval/predictions.jsonl")
+    assert len(found) == 24 and {row["id"]: row["completion"] for row in found} == whole
 
 
 @pytest.mark.parametrize("url", ["http://me:pa55@127.0.0.1:9/v1", "http://127.0.0.1:9/v1?api-key=pa55"])

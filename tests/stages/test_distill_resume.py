@@ -78,6 +78,19 @@ def test_the_trainer_gets_the_samples_and_its_metrics_are_kept(tmp_path: Path) -
     assert [Path(f).name for f in summary.files] == ["guided.jsonl", "sft.jsonl", "metrics.jsonl", "adapter"]
 
 
+def test_samples_that_came_later_are_trained_from_the_start(tmp_path: Path) -> None:
+    script = {f"p{i}": [good(i)] for i in range(4)}
+    teacher = ScriptedGenerator(script)
+    distill(tmp_path, [apples(i) for i in range(3)], teacher, trainer=FakeSftTrainer())
+    checkpoint = tmp_path / "distill" / "checkpoints" / "step-2"
+    checkpoint.mkdir(parents=True)
+    same, more = FakeSftTrainer(), FakeSftTrainer()
+    distill(tmp_path, [apples(i) for i in range(3)], teacher, trainer=same, resume=True)
+    assert same.resumed and checkpoint.exists()
+    distill(tmp_path, [apples(i) for i in range(4)], teacher, trainer=more, resume=True)
+    assert not more.resumed and not checkpoint.exists() and len(more.samples) == 4
+
+
 class Counted:
     """A trainer that tells how many steps there are."""
 

@@ -82,6 +82,19 @@ def test_rows_settle_and_survive_a_cut(tmp_path: Path) -> None:
     again.refuse(0, 0.0, "x")
 
 
+def test_like_reasons_are_counted_together_and_runs_one_by_one(tmp_path: Path) -> None:
+    path = tmp_path / "errors.jsonl"
+    reasons = ["busy"] * 3 + ["cut"] * 2 + ["odd", "odder"]
+    for _ in range(2):
+        failures = Failures(path)
+        for i, reason in enumerate(reasons):
+            failures.add(f"p{i}", f"p{i}", "far", 0, reason)
+        failures.settle(())
+    assert [row["runs"] for row in load(path)] == [2] * 7
+    (note,) = failures.notes("--resume")
+    assert note.startswith("7 samples failed: 3 x busy, 2 x cut, 2 for 2 other reasons; --resume asks for them again")
+
+
 def rollout(folder: Path, generator: Flaky, max_failed: float = 0.0) -> Summary:
     stage = stage_in(folder, "rollout", append=True, rollout={"n": 3}, engine={"server": {"max_failed": max_failed}})
     return run_rollout(stage, PROBLEMS, [generator], self_names=frozenset(), progress=no_progress)

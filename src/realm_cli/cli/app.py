@@ -62,7 +62,7 @@ def _root(
 def main(argv: list[str] | None = None) -> int:
     """Run the program. 0 done, 1 our error in one line, 2 usage, 130 interrupted, 143 terminated."""
     from realm_cli.cli.console import plain_logs
-    from realm_cli.errors import RealmError, printable
+    from realm_cli.errors import RealmError, masked, printable
 
     plain_logs()
     try:
@@ -82,7 +82,7 @@ def main(argv: list[str] | None = None) -> int:
             return _no_memory()
         if not hasattr(error, "format_message"):  # a usage error of whichever click Typer carries
             raise
-        text = printable(error.format_message(), keep="\n")
+        text = printable(masked(error.format_message()), keep="\n")
         print(text if "\n" in text else f"usage: {text.rstrip('.')}. See `realm COMMAND --help`.", file=sys.stderr)
         return 2
     if code == 130:

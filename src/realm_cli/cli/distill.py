@@ -69,8 +69,10 @@ def distill(
     stage = open_stage(folder, "distill", context.recipe, inputs, resume=resume, force=force)
     keep_recipe(context, problems, begun=True)
     if resume and stage.done:
-        say(f"{stage.folder}: already complete; nothing to do (use --force to redo it)")
-        return
+        if not stage.path("errors.jsonl").exists():
+            say(f"{stage.folder}: already complete; nothing to do (use --force to redo it)")
+            return
+        stage.note()  # at work again: for samples that may fail (engine.server.max_failed), and did
     stage.same_model("student", getattr(guide.scorer, "digest", ""))
     extras = Extras(positives, sets_path, scored_path, replay, {p.id: p for p in rows})
     with checking(context.recipe.checks, say):

@@ -17,8 +17,10 @@ def eval_models(
     context: Context, adapters: list[str], specs: list[str], *, base: bool
 ) -> tuple[dict[str, Callable[[], Generator]], dict[str, Path]]:
     """Label -> factory in the order base, adapters, other models; and label -> adapter folder."""
+    from realm_cli.engines.budget import Budget
     from realm_cli.engines.build import build_generator
     from realm_cli.errors import ConfigError
+    from realm_cli.recipe import refuse_secret
 
     folders: dict[str, Path] = {}
     for text in adapters or _own_adapters(context.run):
@@ -35,10 +37,12 @@ def eval_models(
         models["base"] = partial(build_generator, "student", context.recipe)
     for name, path in folders.items():
         models[name] = partial(build_generator, "student", context.recipe, adapter=path)
+    budget = Budget(context.recipe.engine.server)
     for spec in specs:
+        refuse_secret(spec)  # before the stage is opened: the label is written to files
         if spec in models:
             raise ConfigError(f"--model {spec}: named twice")
-        models[spec] = partial(build_generator, spec, context.recipe)
+        models[spec] = partial(build_generator, spec, context.recipe, budget=budget)
     if not models:
         raise ConfigError("eval: nothing to evaluate; give --adapter, --model or --base")
     return models, folders

@@ -43,6 +43,7 @@ def rollout(
     from realm_cli.checking import checking
     from realm_cli.cli.console import progress, say, show
     from realm_cli.cli.context import keep_recipe, load_context, problems_path
+    from realm_cli.engines.budget import Budget
     from realm_cli.engines.build import build_generator
     from realm_cli.errors import ConfigError
     from realm_cli.run_folder import open_stage
@@ -60,7 +61,10 @@ def rollout(
     if len(set(specs)) < len(specs):
         raise ConfigError(f"rollout: a model is named twice in {', '.join(specs)}; name each once")
     shown = load_sets(sets or context.run / "verify" / "sets.jsonl", rows) if routed else None
-    generators = [build_generator(s, context.recipe, adapter=adapter if s == "student" else None) for s in specs]
+    budget = Budget(context.recipe.engine.server)
+    generators = [
+        build_generator(s, context.recipe, adapter=adapter if s == "student" else None, budget=budget) for s in specs
+    ]
     stage = open_stage(
         context.run, "rollout", context.recipe, {"problems": path}, resume=resume, force=force, append=True
     )

@@ -21,6 +21,7 @@ from realm_cli.protocols import Generator
 from realm_cli.recipe import Recipe
 
 if TYPE_CHECKING:
+    from realm_cli.engines.budget import Budget
     from realm_cli.engines.loading import LoadedModel
     from realm_cli.engines.sampler import LocalGenerator
 
@@ -28,8 +29,10 @@ FORMS = "student, MODEL, hf:MODEL, MODEL+ADAPTER_DIR, adapter:DIR, openai:URL#MO
 _KINDS = ("student", "oracle", "solver", "openai", "jsonl", "hf", "adapter", "tiny-student", "smollm2-135m")
 
 
-def build_generator(spec: str, recipe: Recipe, *, adapter: Path | None = None) -> Generator:
-    """The generator that `spec` names. `adapter` goes onto a local model.
+def build_generator(
+    spec: str, recipe: Recipe, *, adapter: Path | None = None, budget: Budget | None = None
+) -> Generator:
+    """The generator that `spec` names. `adapter` goes onto a local model; servers share the command's `budget`.
 
     ConfigError for a spec that is none of the forms, EngineError for a model that cannot be loaded.
     """
@@ -52,7 +55,7 @@ def build_generator(spec: str, recipe: Recipe, *, adapter: Path | None = None) -
     if sep and kind == "openai":
         from realm_cli.engines.openai_client import OpenAIGenerator
 
-        return OpenAIGenerator.from_spec(spec, recipe.engine.server)
+        return OpenAIGenerator.from_spec(spec, recipe.engine.server, budget)
     return _local(spec, recipe, adapter)
 
 

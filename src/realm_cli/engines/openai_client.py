@@ -1,8 +1,8 @@
 """Any OpenAI-compatible server as a generator: vLLM, llama.cpp, Ollama, `transformers serve`, hosted APIs.
 
 One chat-completion request per sample, `engine.server.concurrency` at a time, as not every server knows `n`. What is
-tried again, and the budget: engines/server_calls.py. The key comes from REALM_API_KEY or OPENAI_API_KEY (local servers
-need none) and is never shown.
+tried again: engines/server_calls.py; the budget: engines/budget.py. The key comes from REALM_API_KEY or OPENAI_API_KEY
+(local servers need none) and is never shown.
 
 Usage: `OpenAIGenerator.from_spec("openai:http://localhost:8000/v1#Qwen/Qwen2.5-7B-Instruct")`
 
@@ -22,42 +22,43 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, as_completed
 from typing import Any
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import urlsplit
 
 import openai
 
+from realm_cli.engines.budget import Budget
 from realm_cli.engines.server_calls import Caller, Failed
 from realm_cli.errors import ConfigError, EngineError
 from realm_cli.protocols import Completion, GenRequest, SamplingParams
-from realm_cli.recipe import ServerConfig
+from realm_cli.recipe import ServerConfig, refuse_secret
 
 NOT_ASKED = "not asked: the work stopped before"
-SECRET = ("key", "token", "secret", "password")  # in names of a URL's parameters
 
 
 class OpenAIGenerator:
     """protocols.Generator over a server. `base_url` ends before /chat/completions, as in http://localhost:8000/v1."""
 
-    def __init__(self, base_url: str, model: str, server: ServerConfig | None = None) -> None:
+    def __init__(
+        self, base_url: str, model: str, server: ServerConfig | None = None, budget: Budget | None = None
+    ) -> None:
         self.base_url, self.model = base_url.rstrip("/"), model
         self.server = server or ServerConfig()
         self.name = f"openai:{self._host}#{model}"
-        self._spent = 0, 0  # requests and tokens of earlier calls
+        self.budget = budget or Budget(self.server)
 
     @classmethod
-    def from_spec(cls, spec: str, server: ServerConfig | None = None) -> OpenAIGenerator:
+    def from_spec(cls, spec: str, server: ServerConfig | None = None, budget: Budget | None = None) -> OpenAIGenerator:
         """From `openai:URL#MODEL`. ConfigError, also for a URL with a password: it would be written to files."""
         url, sep, model = spec.removeprefix("openai:").rpartition("#")
-        parts = urlsplit(url)
-        if not sep or not model or parts.scheme not in ("http", "https") or not parts.netloc:
+        refuse_secret(spec)
+        try:
+            parts = urlsplit(url)
+            good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        except ValueError:  # brackets without an address, a port that is none
+            good = False
+        if not sep or not model or not good:
             raise ConfigError("model openai: expected openai:URL#MODEL, e.g. openai:http://localhost:8000/v1#my-model")
-        secret = [name for name, _ in parse_qsl(parts.query) if any(word in name.lower() for word in SECRET)]
-        if parts.password is not None or secret:
-            raise ConfigError(
-                f"model openai:{parts.hostname}: the URL holds a password or key, which would be written to files; "
-                "leave it out and set REALM_API_KEY"
-            )
-        return cls(url, model, server)
+        return cls(url, model, server, budget)
 
     @property
     def _host(self) -> str:
@@ -110,7 +111,6 @@ class OpenAIGenerator:
         finally:  # also when the caller stops early
             pool.shutdown(wait=False, cancel_futures=True)
             caller.close()
-            self._spent = caller.requests, caller.tokens
 
     def _rest(
         self, requests: Sequence[GenRequest], done: dict[int, dict[int, Completion]]
@@ -122,10 +122,11 @@ class OpenAIGenerator:
                 yield i, [found.get(sample, Completion("", failure=NOT_ASKED)) for sample in samples]
 
     def _caller(self) -> Caller:
-        key = os.environ.get("REALM_API_KEY") or os.environ.get("OPENAI_API_KEY") or "none"
-        caller = Caller(self.base_url, key, self.server, self.name)
-        caller.requests, caller.tokens = self._spent
-        return caller
+        found = ((name, os.environ.get(name, "").strip()) for name in ("REALM_API_KEY", "OPENAI_API_KEY"))
+        name, key = next(((name, key) for name, key in found if key), ("", "none"))
+        if not (key.isascii() and key.isprintable()):
+            raise EngineError(f"{name}: holds a character that no key has; set it again")
+        return Caller(self.base_url, key, self.server, self.name, self.budget)
 
     def _check_alive(self, client: openai.OpenAI) -> None:
         """One quick request, so that a dead server is reported at once and not after all retries."""
@@ -149,7 +150,7 @@ class OpenAIGenerator:
 
     def _ask(self, caller: Caller, request: GenRequest, sample: int, params: SamplingParams) -> Completion:
         try:
-            return caller.ask(self._body(request, sample, params), request.key)
+            return caller.ask(self._body(request, sample, params))
         except openai.NotFoundError as error:
             raise EngineError(self._unknown(caller, error)) from None
 

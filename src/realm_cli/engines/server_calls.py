@@ -1,9 +1,10 @@
 """One request to a server that may be slow, busy or broken: retries, a budget, a deadline, and reasons without keys.
 
 Time-outs, lost or cut connections, 408, 409, 425, 429, 5xx and answers that are no chat completion are tried again
-after growing pauses (Retry-After is honoured). A slow drip counts as a time-out: the limit is for the whole answer.
+after growing pauses (Retry-After is honoured). A slow drip counts as a time-out: the limit is for the whole answer from
+its request on. It is looked at when something comes: a body that stands still, or headers that drip, may take longer.
 
-Usage: `Caller(url, key, server, name).ask(body, "p1") -> Completion`; Failed = this request, EngineError = all of them
+Usage: `Caller(url, key, server, name, budget).ask(body)`; Failed = this request, EngineError = all of them
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Any
 import httpx2 as httpx
 import openai
 
+from realm_cli.engines.budget import Budget
 from realm_cli.engines.programs import well_formed
 from realm_cli.errors import EngineError
 from realm_cli.protocols import Completion
@@ -27,6 +29,8 @@ from realm_cli.recipe import ServerConfig
 CONNECT_SECONDS = 10.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 8.0  # seconds; doubled from try to try
 LONGEST_WAIT = 120.0  # a server may ask for as much by Retry-After
+STARTED = "realm_started"  # a request's extension: when it was sent
+PLACEHOLDER = 8  # a shorter key (none, EMPTY, x) is no secret, and may be a word of an answer
 AGAIN = (408, 409, 425, 429)  # and all from 500
 
 
@@ -45,14 +49,12 @@ class _Again(Exception):
 class Caller:
     """Asks one server with one key; threads may share it. `stop` ends pauses at once."""
 
-    def __init__(self, base_url: str, key: str, server: ServerConfig, name: str) -> None:
-        self.name, self.server, self._key = name, server, key
-        self.requests = self.tokens = 0  # spent so far
+    def __init__(self, base_url: str, key: str, server: ServerConfig, name: str, budget: Budget) -> None:
+        self.name, self.server, self._key, self._budget = name, server, key, budget
         self.stop = threading.Event()
         self._jitter = random.Random()  # of pauses: of nothing that is written
-        self._lock = threading.Lock()
         limit = httpx.Timeout(server.timeout, connect=min(CONNECT_SECONDS, server.timeout))
-        hooks = {"response": [self._give_deadline]}
+        hooks: dict[str, list[Any]] = {"request": [self._start], "response": [self._give_deadline]}
         http = openai.DefaultHttpxClient(timeout=limit, event_hooks=hooks)
         self.client = openai.OpenAI(base_url=base_url, api_key=key, max_retries=0, timeout=limit, http_client=http)
 
@@ -61,15 +63,15 @@ class Caller:
         self.stop.set()
         self.client.close()
 
-    def ask(self, body: dict[str, Any], key: str) -> Completion:
-        """The answer to one chat request; `key` names it in messages. Failed, EngineError."""
+    def ask(self, body: dict[str, Any]) -> Completion:
+        """The answer to one chat request. Failed, whose text is the same for like failures; EngineError."""
         reason = "the work stopped before"
         for attempt in range(self.server.retries + 1):
             if self.stop.is_set():
                 break
-            self._take()
+            self._budget.take(self.name)
             try:
-                return self._once(body, key)
+                return self._once(body)
             except _Again as error:
                 reason, asked = str(error), error.pause
             if attempt < self.server.retries:
@@ -78,19 +80,7 @@ class Caller:
                     break
         raise Failed(reason)
 
-    def _take(self) -> None:
-        """Count a request. EngineError where the budget is spent."""
-        server = self.server
-        with self._lock:
-            over = server.max_requests is not None and self.requests >= server.max_requests
-            spent = f"{self.requests} requests (engine.server.max_requests)"
-            if server.max_tokens is not None and self.tokens >= server.max_tokens:
-                over, spent = True, f"{self.tokens} tokens (engine.server.max_tokens)"
-            if over:
-                raise EngineError(f"{self.name}: the budget of {spent} is spent; raise it and rerun with --resume")
-            self.requests += 1
-
-    def _once(self, body: dict[str, Any], key: str) -> Completion:
+    def _once(self, body: dict[str, Any]) -> Completion:
         try:
             answer = self.client.chat.completions.create(**body)
         except openai.NotFoundError:
@@ -105,26 +95,26 @@ class Caller:
             reason = f"still rate-limited after {self.server.retries} retries; resume later"
             raise _Again(reason, retry_after(error.response.headers)) from None
         except openai.APIStatusError as error:
-            text = f"status {error.status_code} for {key} ({self.reason(error)})"
+            text = f"status {error.status_code} ({self.reason(error)})"
             if error.status_code in AGAIN or error.status_code >= 500:
                 raise _Again(text, retry_after(error.response.headers)) from None
             raise Failed(text) from None
         except (openai.OpenAIError, ValueError, TypeError) as error:
             raise _Again(self._no_completion(error)) from None
-        return self._completion(answer)
+        return self._completion(answer, body)
 
-    def _completion(self, answer: Any) -> Completion:
+    def _completion(self, answer: Any, body: dict[str, Any]) -> Completion:
         choices = getattr(answer, "choices", None)
         first = choices[0] if isinstance(choices, list) and choices else None
         message = getattr(first, "message", None)
         if first is None or message is None or not isinstance(message.content, str | None):
             raise _Again(self._no_completion(answer))
-        text = well_formed(message.content or "")
+        text = self._without_key(well_formed(message.content or ""))  # it will be a row of a file
         usage = getattr(answer, "usage", None)
-        used, whole = getattr(usage, "completion_tokens", None), getattr(usage, "total_tokens", None)
-        n_tokens = used if isinstance(used, int) else len(text.split())
-        with self._lock:
-            self.tokens += whole if isinstance(whole, int) else n_tokens
+        used, shown = getattr(usage, "completion_tokens", None), getattr(usage, "prompt_tokens", None)
+        n_tokens = used if isinstance(used, int) else len(text.split())  # words, where the server does not count
+        prompt = (len(message["content"].split()) for message in body["messages"])
+        self._budget.count(n_tokens + (shown if isinstance(shown, int) else sum(prompt)))
         return Completion(text=text, n_tokens=n_tokens, truncated=first.finish_reason == "length")
 
     def _no_completion(self, what: object) -> str:
@@ -137,19 +127,26 @@ class Caller:
 
     def short(self, value: object) -> str:
         """The beginning of a message, in one line; a server that repeats the key does not get it into our words."""
-        text = " ".join(str(value).replace(self._key, "***").split())
+        text = " ".join(self._without_key(str(value)).split())
         return text if len(text) <= 160 else text[:157] + "..."
+
+    def _without_key(self, text: str) -> str:
+        return text.replace(self._key, "***") if len(self._key) >= PLACEHOLDER else text
+
+    def _start(self, request: httpx.Request) -> None:
+        request.extensions = {**request.extensions, STARTED: time.monotonic()}
 
     def _give_deadline(self, response: httpx.Response) -> None:
         if isinstance(response.stream, httpx.SyncByteStream):
-            response.stream = _Deadline(response.stream, self.server.timeout, response.request)
+            end = response.request.extensions[STARTED] + self.server.timeout
+            response.stream = _Deadline(response.stream, end, response.request)
 
 
 class _Deadline(httpx.SyncByteStream):
     """A body that must be through in time, however it drips."""
 
-    def __init__(self, stream: httpx.SyncByteStream, seconds: float, request: httpx.Request) -> None:
-        self.stream, self.end, self.request = stream, time.monotonic() + seconds, request
+    def __init__(self, stream: httpx.SyncByteStream, end: float, request: httpx.Request) -> None:
+        self.stream, self.end, self.request = stream, end, request
 
     def __iter__(self) -> Iterator[bytes]:
         for chunk in self.stream:

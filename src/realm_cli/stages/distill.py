@@ -8,13 +8,14 @@ sft.jsonl, metrics.jsonl and adapter/.
 from __future__ import annotations
 
 import random
+import shutil
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from realm_cli.artifacts import Appender, iter_rows, read_rows, write_rows
+from realm_cli.artifacts import Appender, digest, iter_rows, read_rows, write_rows
 from realm_cli.errors import DataError
 from realm_cli.method import guidance
 from realm_cli.method.rule_exposure import rule_fade, rule_question
@@ -24,6 +25,7 @@ from realm_cli.protocols import Progress, SftTrainer, TrainResult
 from realm_cli.recipe import DistillConfig
 from realm_cli.records import GuidedCoT, Problem, Route, RouteSet, ScoredRoute, SFTSample
 from realm_cli.run_folder import Stage
+from realm_cli.stages.failures import Failures
 from realm_cli.stages.problems import spread
 from realm_cli.stages.summary import Summary, Table
 from realm_cli.stages.teacher import Guide as Guide
@@ -84,7 +86,12 @@ def run_distill(
             "read the file, then change the teacher or the distill filters"
         )
     samples = _with_rules(stage, make_samples(stage, kept, by_id, extras), by_id | dict(extras.problems), guide.rules)
-    write_rows(stage.path("sft.jsonl"), samples)
+    path = stage.path("sft.jsonl")
+    before = digest(path) if path.exists() else ""
+    write_rows(path, samples)
+    if before and digest(path) != before:  # samples that had failed have come: a checkpoint knows nothing of them
+        shutil.rmtree(stage.path("checkpoints"), ignore_errors=True)
+        resume = False
     result = None
     if trainer is not None:
         passes = 1 if stage.recipe.distill.rules_in_prompt > 0 else stage.recipe.distill.sft.epochs
@@ -112,7 +119,7 @@ def run_distill(
                 resume=resume,
                 in_order=stage.recipe.distill.rules_in_prompt > 0,
             )
-    return _summary(stage, cots, samples, result)
+    return _summary(stage, cots, samples, result, Failures(stage.path("errors.jsonl")).notes("--resume"))
 
 
 def _filter(stage: Stage, raw: Sequence[GuidedCoT], problems: Mapping[str, Problem], guide: Guide) -> list[GuidedCoT]:
@@ -229,7 +236,11 @@ def _short(reason: str | None) -> str:
 
 
 def _summary(
-    stage: Stage, cots: Sequence[GuidedCoT], samples: Sequence[SFTSample], result: TrainResult | None
+    stage: Stage,
+    cots: Sequence[GuidedCoT],
+    samples: Sequence[SFTSample],
+    result: TrainResult | None,
+    failed: Sequence[str],
 ) -> Summary:
     reasons = Counter(_short(cot.drop_reason) if not cot.kept else "kept" for cot in cots)
     kinds = Counter(sample.kind for sample in samples)
@@ -250,7 +261,7 @@ def _summary(
         Table("Teacher CoTs", ["verdict", "count"], [[reason, str(count)] for reason, count in reasons.most_common()]),
         Table("Fine-tuning samples", ["kind", "count"], [[kind, str(count)] for kind, count in kinds.most_common()]),
     ]
-    notes = [f"{data['problems_with_cot']} of {data['problems']} problems have a kept CoT"]
+    notes = [f"{data['problems_with_cot']} of {data['problems']} problems have a kept CoT", *failed]
     if result and "loss" in result.metrics:
         notes.append(f"last loss {result.metrics['loss']:.3f} after {result.steps} steps")
     names = ["guided.jsonl", "sft.jsonl"] + (["metrics.jsonl", "adapter"] if result else [])

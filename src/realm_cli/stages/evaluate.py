@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from realm_cli.prompts import bare_messages, routed_messages, ruled_messages
 from realm_cli.protocols import Completion, Generator, GenRequest, NllScorer, Progress, SamplingParams
 from realm_cli.records import Mode, Prediction, Problem, Route, ShownRoute
 from realm_cli.run_folder import Stage
-from realm_cli.stages.failures import Failures
+from realm_cli.stages.failures import Failures, gaps
 from realm_cli.stages.reliance import hint_reliance
 from realm_cli.stages.report_tables import build_report, report_tables, rule_accuracy, weak_claims
 from realm_cli.stages.summary import Summary, percent
@@ -93,25 +94,28 @@ def run_eval(
     params = SamplingParams(config.max_tokens, temperature, seed=recipe.seed)
     for label, factory in models.items():
         work = [
-            (mode, problem)
+            (mode, problem, first, n)
             for mode in modes
             for problem in problems
-            if (not mode.startswith("routed") or problem.id in shown)
-            and any(f"{label}/{mode}/{problem.id}/{sample}" not in done for sample in range(config.n))
+            if not mode.startswith("routed") or problem.id in shown
+            for first, n in gaps({i for i in range(config.n) if f"{label}/{mode}/{problem.id}/{i}" in done}, config.n)
         ]
         if not work:
             continue
         generator = factory()
         stage.same_model(generator.name, getattr(generator, "digest", ""))
-        requests = [_request(stage, mode, p, shown.get(p.id, []), rules) for mode, p in work]
+        requests = [
+            replace(_request(stage, mode, p, shown.get(p.id, []), rules), n=n, first_sample=first)
+            for mode, p, first, n in work
+        ]
         with Appender(path) as out, progress(f"eval {label}", len(requests)) as advance:
             for index, completions in generator.generate(requests, params):
-                mode, problem = work[index]
-                for sample, completion in enumerate(completions):
+                mode, problem, first, _ = work[index]
+                for sample, completion in enumerate(completions, first):
                     name = f"{label}/{mode}/{problem.id}/{sample}"
                     if completion.failure:
                         failures.add(name, problem.id, generator.name, sample, completion.failure)
-                    elif name not in done:
+                    else:
                         out.add(predict(stage, label, mode, problem, sample, completion, shown.get(problem.id, [])))
                 advance(1, "")
     done = _done(path)

@@ -25,11 +25,15 @@ class Failures:
                 pass  # drops a last line that was cut off
         known = read_rows(path, FailedSample, allow_empty=True) if path.exists() else []
         self.rows = {row.id: row for row in known}
+        self._runs = {row.id: row.runs for row in known}
 
     def add(self, name: str, problem_id: str, source: str, sample: int, reason: str) -> None:
         """One more, on the disk at once."""
         new = name not in self.rows
-        self.rows[name] = FailedSample(id=name, problem_id=problem_id, source=source, sample=sample, reason=reason)
+        runs = self._runs.get(name, 0) + 1
+        self.rows[name] = FailedSample(
+            id=name, problem_id=problem_id, source=source, sample=sample, reason=reason, runs=runs
+        )
         if new:
             with Appender(self.path) as out:
                 out.add(self.rows[name])
@@ -59,9 +63,11 @@ class Failures:
             )
 
     def _told(self, total: int | None = None) -> str:
-        reasons = Counter(row.reason for row in self.rows.values()).most_common(2)
+        reasons = Counter(row.reason for row in self.rows.values()).most_common()
         of = f" of {total}" if total is not None else ""
-        why = ", ".join(f"{n} x {reason}" for reason, n in reasons)
+        why = ", ".join(f"{n} x {reason}" for reason, n in reasons[:2])
+        if len(reasons) > 2:
+            why += f", {sum(n for _, n in reasons[2:])} for {len(reasons) - 2} other reasons"
         return f"{len(self.rows)}{of} samples failed: {why}"
 
 

@@ -47,13 +47,13 @@ def collect_cots(stage: Stage, problems: Sequence[Problem], guide: Guide, progre
         have = read_rows(path, GuidedCoT, allow_empty=True)
         todo = problems
         if with_label:
-            right = {cot.problem_id for cot in have if cot.correct}
-            retry = config.retry_with_label and guide.retry and not failures.rows  # failed ones may still come right
-            todo = [p for p in problems if p.id not in right] if retry else []
+            spared = {cot.problem_id for cot in have if cot.correct}
+            spared |= {row.problem_id for row in failures.rows.values()}  # they may still come right by themselves
+            todo = [p for p in problems if p.id not in spared] if config.retry_with_label and guide.retry else []
         _ask(stage, todo, guide, n, with_label, progress, {cot.id for cot in have}, failures)
         have = read_rows(path, GuidedCoT, allow_empty=True)
         failures.settle({cot.id for cot in have})
-    failures.refuse(len(problems) * tries, stage.recipe.engine.server.max_failed, "--resume")
+        failures.refuse(len(problems) * tries, stage.recipe.engine.server.max_failed, "--resume")
     if not have:
         raise DataError(f"{path}: the teacher {guide.teacher.name} wrote nothing for {len(problems)} problems")
     ids = {problem.id for problem in problems}
