@@ -29,6 +29,7 @@ SMALL = (
     "train_rl.group_size=2",
     "train_rl.micro_tokens=2048",
     "train_rl.max_tokens=48",
+    "train_rl.preflight.stop=false",
     "train_rl.cache_tokens=8",
     "train_rl.eval_every=2",
     "train_rl.dev_limit=4",

@@ -30,10 +30,10 @@ LOADS = {  # settings with which a stage needs memory in large pieces
 
 
 def kill(world: World, name: str, rng: random.Random) -> Outcome:
-    """SIGKILL, two to four times: as undisturbed."""
+    """SIGKILL, three to five times: as undisturbed."""
     out = Outcome(tries=1)
     with world.before(name) as run:
-        for _ in range(rng.choice([2, 3, 4])):
+        for _ in range(rng.choice([3, 4, 5])):
             process = world.start(name, run)
             with suppress(subprocess.TimeoutExpired):
                 world.end(process, rng.uniform(0.05, 1.0) * world.seconds[name])
@@ -301,5 +301,5 @@ FAULTS: dict[str, tuple[Fault, tuple[str, ...], int]] = {  # name -> (fault, sta
     "broken line": (broken_line, tuple(STAGES), 12),
     "damaged checkpoint": (damaged_checkpoint, CHECKPOINTED, 12),
     "failing server": (failing_server, ("rollout",), 4),
-    "low memory": (low_memory, tuple(LOADS), 8),
+    "low memory": (low_memory, tuple(LOADS), 4),
 }
