@@ -111,7 +111,9 @@ def test_specs_of_programs(tmp_path: Path) -> None:
     assert build_generator("oracle", DOMAIN).name == "oracle"
     assert build_generator("solver:misreader", DOMAIN).name == "solver:misreader"
     assert build_generator(f"jsonl:{path}", Recipe()).name == f"jsonl:{path}"
-    assert build_generator("openai:http://u:pw@host:8000/v1#a/b", Recipe()).name == "openai:host:8000#a/b"
+    assert build_generator("openai:http://host:8000/v1#a/b", Recipe()).name == "openai:host:8000#a/b"
+    with pytest.raises(ConfigError, match="the URL holds a password or key"):
+        build_generator("openai:http://u:pw@host:8000/v1#a/b", Recipe())
 
 
 def test_specs_of_local_models(model_dir: Path) -> None:
