@@ -158,7 +158,7 @@ def test_a_wrong_key_stops_at_once(httpserver: HTTPServer, client: OpenAIGenerat
     script(httpserver, lambda request: Response("", status))
     with pytest.raises(EngineError, match=r"#m: access denied; set REALM_API_KEY or OPENAI_API_KEY"):
         list(client.generate(ask(*"abcdefghijklmnopqrstuvwxyz", n=8), SamplingParams()))
-    assert len(bodies(httpserver)) <= 2 * client.server.concurrency
+    assert len(bodies(httpserver)) <= client.server.concurrency  # those under way
 
 
 def test_an_empty_answer_is_an_empty_completion(httpserver: HTTPServer, client: OpenAIGenerator) -> None:

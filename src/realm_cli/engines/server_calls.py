@@ -14,6 +14,7 @@ import random
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import CancelledError
 from contextlib import suppress
 from typing import Any
 
@@ -64,20 +65,23 @@ class Caller:
         self.client.close()
 
     def ask(self, body: dict[str, Any]) -> Completion:
-        """The answer to one chat request. Failed, whose text is the same for like failures; EngineError."""
-        reason = "the work stopped before"
+        """The answer to one chat request. Failed, whose text is the same for like failures; EngineError, after which no
+        thread asks any more; CancelledError where the work has stopped.
+        """
         for attempt in range(self.server.retries + 1):
             if self.stop.is_set():
-                break
-            self._budget.take(self.name)
+                raise CancelledError
             try:
+                self._budget.take(self.name)
                 return self._once(body)
             except _Again as error:
                 reason, asked = str(error), error.pause
+            except (EngineError, openai.NotFoundError):
+                self.stop.set()
+                raise
             if attempt < self.server.retries:
                 usual = min(FIRST_PAUSE * 2**attempt, LONGEST_PAUSE) * self._jitter.uniform(0.75, 1.0)
-                if self.stop.wait(usual if asked is None else min(asked, LONGEST_WAIT)):
-                    break
+                self.stop.wait(usual if asked is None else min(asked, LONGEST_WAIT))
         raise Failed(reason)
 
     def _once(self, body: dict[str, Any]) -> Completion:
