@@ -43,7 +43,7 @@ def encode_prompt(tokenizer: Any, messages: Sequence[Message], prefill: str = ""
 
 def harmless(tokenizer: Any, text: str) -> str:
     """The text without the tokenizer's special tokens; as it was where it holds none."""
-    for name in sorted(_specials(tokenizer), key=len, reverse=True):
+    for name in _turn_of(tokenizer).specials:
         if name in text:
             text = text.replace(name, f"{name[0]}\u200b{name[1:]}")
     return text
@@ -85,12 +85,16 @@ def merge_system(messages: Sequence[Message]) -> list[Message]:
 
 @dataclass(frozen=True)
 class _Turn:
-    """An assistant turn in a template: generation prompt, lead, the text, tail, the end-of-turn id."""
+    """An assistant turn in a template: generation prompt, lead, the text, tail, the end-of-turn id.
+
+    specials: the tokenizer's special tokens, the longest first.
+    """
 
     lead: str
     tail: str
     end: int
     has_system: bool
+    specials: tuple[str, ...]
 
 
 def _turn_of(tokenizer: Any) -> _Turn:
@@ -118,7 +122,8 @@ def _probe(tokenizer: Any, template: str) -> _Turn:
     tail, end = ("", tokenizer.eos_token_id) if first is None else (after[:first], specials[places[first]])
     if end is None:
         raise EngineError("the tokenizer has no eos_token and its chat template no end of turn; set eos_token")
-    return _Turn("" if lead.strip() else lead, "" if tail.strip() else tail, int(end), has_system)
+    names = tuple(sorted(specials, key=len, reverse=True))
+    return _Turn("" if lead.strip() else lead, "" if tail.strip() else tail, int(end), has_system, names)
 
 
 def _specials(tokenizer: Any) -> dict[str, int]:
