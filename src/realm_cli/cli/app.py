@@ -78,7 +78,7 @@ def main(argv: list[str] | None = None) -> int:
     except MemoryError:
         return _no_memory()
     except Exception as error:
-        if isinstance(error, RuntimeError) and "memory" in str(error).lower():  # torch's, outside of what can be halved
+        if _of_torchs_memory(error):
             return _no_memory()
         if not hasattr(error, "format_message"):  # a usage error of whichever click Typer carries
             raise
@@ -108,6 +108,15 @@ def _terminable() -> Iterator[list[int]]:
         yield came
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _of_torchs_memory(error: Exception) -> bool:
+    """Whether torch, where it is in use, ran out of memory outside of what can be halved."""
+    if not isinstance(error, RuntimeError) or "torch" not in sys.modules:
+        return False
+    from realm_cli.engines.memory import out_of_memory
+
+    return out_of_memory(error)
 
 
 def _no_memory() -> int:
