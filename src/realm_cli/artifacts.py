@@ -87,6 +87,15 @@ def read_rows(path: Path, model: type[RowT], *, made_by: str = "", allow_empty: 
     return rows
 
 
+def kept_rows(path: Path, model: type[RowT]) -> list[RowT]:
+    """Rows that an interrupted run left, without a last line that was cut off; [] where there is no file."""
+    if not path.exists():
+        return []
+    with Appender(path):
+        pass  # drops the cut line
+    return read_rows(path, model, allow_empty=True)
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[TextIO]:
     """A text file that takes the place of `path` when the block ends, whole and on disk; nothing is left if it fails.
@@ -163,6 +172,10 @@ class Appender:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """No more rows; one that was added is on its way to the disk already."""
         self._out.close()
 
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from realm_cli.artifacts import Appender, iter_rows, read_rows, write_json
+from realm_cli.artifacts import Appender, iter_rows, kept_rows, read_rows, write_json
 from realm_cli.errors import DataError
 from realm_cli.method import scoring
 from realm_cli.method.answers import answer_key, flexible_answer, is_correct
@@ -89,7 +89,8 @@ def run_eval(
                 f"{routes_path}: no {config.split} problem has {config.k} routes; run `realm rollout` on it"
             )
     path = stage.path("predictions.jsonl")
-    done, failures = _done(path), Failures(stage.path("errors.jsonl"))
+    done = {row.id for row in kept_rows(path, Prediction)}
+    failures = Failures(stage.path("errors.jsonl"))
     temperature = 0.0 if config.n == 1 else config.temperature
     params = SamplingParams(config.max_tokens, temperature, seed=recipe.seed)
     for label, factory in models.items():
@@ -118,12 +119,12 @@ def run_eval(
                     else:
                         out.add(predict(stage, label, mode, problem, sample, completion, shown.get(problem.id, [])))
                 advance(1, "")
-    done = _done(path)
-    failures.settle(done)
-    failures.refuse(len(done) + len(failures.rows), None, "--resume")  # accuracies need all of them
+    written = read_rows(path, Prediction, allow_empty=bool(failures.rows))
+    failures.settle({row.id for row in written})
+    failures.refuse(len(written) + len(failures.rows), None, "--resume")  # accuracies need all of them
     # In an order that does not depend on which prediction came first, nor do the bootstrap's draws.
     place, turn = {p.id: i for i, p in enumerate(problems)}, {model: i for i, model in enumerate(models)}
-    rows = [row for row in read_rows(path, Prediction) if row.problem_id in place and row.model in models]
+    rows = [row for row in written if row.problem_id in place and row.model in models]
     seen = list(dict.fromkeys([*modes, *(row.mode for row in rows)]))
     rows.sort(key=lambda row: (turn[row.model], seen.index(row.mode), place[row.problem_id], row.sample))
     report = build_report(rows, seed=recipe.seed, bootstrap=config.bootstrap, compare=compare)
@@ -157,14 +158,6 @@ def _reliance(
         nats, n = hint_reliance(scorer(factory()), own, by_id, shown, stage.recipe.prompt)
         out[label] = {"nats": nats, "n": n}
     return out
-
-
-def _done(path: Path) -> set[str]:
-    if not path.exists():
-        return set()
-    with Appender(path):
-        pass  # drops a last line that was cut off
-    return {row.id for row in read_rows(path, Prediction, allow_empty=True)}
 
 
 def _request(stage: Stage, mode: Mode, problem: Problem, shown: Sequence[ShownRoute], rules: str) -> GenRequest:

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Container
 from pathlib import Path
 
-from realm_cli.artifacts import Appender, read_rows, write_rows
+from realm_cli.artifacts import Appender, kept_rows, write_rows
 from realm_cli.errors import EngineError
 from realm_cli.records import FailedSample
 
@@ -20,12 +20,9 @@ class Failures:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        if path.exists():
-            with Appender(path):
-                pass  # drops a last line that was cut off
-        known = read_rows(path, FailedSample, allow_empty=True) if path.exists() else []
-        self.rows = {row.id: row for row in known}
-        self._runs = {row.id: row.runs for row in known}
+        self.rows = {row.id: row for row in kept_rows(path, FailedSample)}
+        self._runs = {name: row.runs for name, row in self.rows.items()}
+        self._out: Appender | None = None
 
     def add(self, name: str, problem_id: str, source: str, sample: int, reason: str) -> None:
         """One more, on the disk at once."""
@@ -35,11 +32,14 @@ class Failures:
             id=name, problem_id=problem_id, source=source, sample=sample, reason=reason, runs=runs
         )
         if new:
-            with Appender(self.path) as out:
-                out.add(self.rows[name])
+            self._out = self._out or Appender(self.path)
+            self._out.add(self.rows[name])
 
     def settle(self, have: Container[str]) -> None:
         """Leave only what is still missing."""
+        if self._out is not None:
+            self._out.close()
+            self._out = None
         if not self.rows:
             return
         self.rows = {name: row for name, row in self.rows.items() if name not in have}

@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import get_args
 
-from realm_cli.artifacts import Appender, iter_rows, read_rows, write_rows
+from realm_cli.artifacts import Appender, iter_rows, kept_rows, read_rows, write_rows
 from realm_cli.errors import DataError
 from realm_cli.method.answers import is_correct
 from realm_cli.method.bridge import mentions_routes
@@ -78,7 +78,7 @@ def run_rollout(
                     route = make_route(request.problem, source, sample, whole, params)
                     out.add(route if own else route.model_copy(update={"correct": False}))
                 advance(1, "")
-    routes = read_rows(path, Route, allow_empty=True) if path.exists() else []
+    routes = kept_rows(path, Route)
     failures.settle({route.id for route in routes})
     if not routes:
         failures.refuse(wanted, None, "the same command")
@@ -140,11 +140,8 @@ def _own_solution(stage: Stage, text: str, k: int) -> str:
 def _samples(path: Path) -> dict[tuple[str, str], set[int]]:
     """(problem id, source) -> the samples that there are."""
     found: dict[tuple[str, str], set[int]] = defaultdict(set)
-    if path.exists():
-        with Appender(path):
-            pass  # drops a last line that was cut off
-        for route in read_rows(path, Route, allow_empty=True):
-            found[route.problem_id, route.source].add(route.sample)
+    for route in kept_rows(path, Route):
+        found[route.problem_id, route.source].add(route.sample)
     return found
 
 

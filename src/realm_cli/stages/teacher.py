@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 
-from realm_cli.artifacts import Appender, read_rows
+from realm_cli.artifacts import Appender, kept_rows
 from realm_cli.errors import DataError
 from realm_cli.method.answers import is_correct
 from realm_cli.method.steps import parse_route
@@ -39,19 +39,17 @@ def collect_cots(stage: Stage, problems: Sequence[Problem], guide: Guide, progre
     """Teacher samples, appended as they come; one retry with the label where no sample was right (3.2)."""
     config = stage.recipe.distill
     path = stage.path("teacher.jsonl")
-    with Appender(path):
-        pass  # drops a last line that was cut off
+    have = kept_rows(path, GuidedCoT)
     failures = Failures(stage.path("errors.jsonl"))
     tries = guide.tries or config.n
     for with_label, n in ((False, tries), (True, 1)):
-        have = read_rows(path, GuidedCoT, allow_empty=True)
         todo = problems
         if with_label:
             spared = {cot.problem_id for cot in have if cot.correct}
             spared |= {row.problem_id for row in failures.rows.values()}  # they may still come right by themselves
             todo = [p for p in problems if p.id not in spared] if config.retry_with_label and guide.retry else []
         _ask(stage, todo, guide, n, with_label, progress, {cot.id for cot in have}, failures)
-        have = read_rows(path, GuidedCoT, allow_empty=True)
+        have = kept_rows(path, GuidedCoT)
         failures.settle({cot.id for cot in have})
         failures.refuse(len(problems) * tries, stage.recipe.engine.server.max_failed, "--resume")
     if not have:
