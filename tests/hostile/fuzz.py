@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import faulthandler
-import random
 import sys
 import tempfile
 import time
@@ -58,21 +57,19 @@ class Found:
 
 def fuzz(n: int, seed: int) -> Found:
     """n texts through all parsers of model output, and each through one loader."""
-    found, rng = Found(), random.Random(seed)
+    found = Found()
     with tempfile.TemporaryDirectory() as folder:
-        loaders = Loaders(Path(folder), seed)
-        names = list(loaders.all())
+        loaders = list(Loaders(Path(folder), seed).all().items())
         for i, text in enumerate(cases(n, seed)):
             faulthandler.dump_traceback_later(60, exit=True, file=sys.__stderr__)
             for name, parse in MODEL.items():
                 found.one(name, parse, text, loader=False)
-            name = names[i % len(names)]
-            found.one(f"load {name}", loaders.all()[name], text, loader=True)
+            name, load = loaders[i % len(loaders)]
+            found.one(f"load {name}", load, text, loader=True)
             if i % EXPRESSIONS == 0:
                 found.one("expression", expression, text, loader=False)
             if len(found.failures) >= 30:
                 break
-            rng.random()
     faulthandler.cancel_dump_traceback_later()
     return found
 

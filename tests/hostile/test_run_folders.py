@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from cli.helpers import Realm, build_world, runner
+from cli.helpers import Realm
 from engines.toys import toy_loaded
 from realm_cli.artifacts import Appender
 from realm_cli.engines import checkpoints, loading
@@ -21,20 +20,6 @@ from realm_cli.errors import ArtifactError, EngineError
 from realm_cli.recipe import SftConfig, parse_recipe
 from realm_cli.records import SFTSample
 from realm_cli.run_folder import open_stage
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("world")
-    build_world(folder)
-    return folder
-
-
-@pytest.fixture
-def realm(built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Realm:
-    shutil.copytree(built, tmp_path / "w")
-    monkeypatch.chdir(tmp_path / "w")
-    return runner(capsys)
 
 
 def changed(**fields: Any) -> Callable[[dict[str, Any]], object]:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from cli.helpers import Realm, build_world, rows, runner, snapshot, write_rows
+from cli.helpers import Realm, rows, snapshot, write_rows
 from engines.toys import toy_loaded, toy_tokenizer
 from realm_cli.engines import checkpoints, loading
 from realm_cli.engines.chat import encode_prompt, harmless
@@ -24,20 +24,6 @@ from realm_cli.run_folder import open_stage
 
 ROOT = Path(__file__).resolve().parents[2]
 NASTY = "\x1b[31mred\x1b]52;c;aGk=\x07\r\x08 [bold]x[/bold] \u202eevil\u2066 \u200b"
-
-
-@pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("world")
-    build_world(folder)
-    return folder
-
-
-@pytest.fixture
-def realm(built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Realm:
-    shutil.copytree(built, tmp_path / "w")
-    monkeypatch.chdir(tmp_path / "w")
-    return runner(capsys)
 
 
 def clean(text: str) -> bool:

