@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from realm_cli.errors import ConfigError, masked
 from realm_cli.recipe_blocks import AlarmsConfig as AlarmsConfig
@@ -240,7 +240,7 @@ class EvalConfig(Block):
 class Recipe(Block):
     """All stages of one run."""
 
-    name: str = "run"
+    name: str = "run"  # of the folder in runs/
     seed: int = 0
     student: StudentConfig = StudentConfig()
     data: DataConfig = DataConfig()
@@ -253,6 +253,13 @@ class Recipe(Block):
     refine: RefineConfig = RefineConfig()
     train_rl: TrainRlConfig = TrainRlConfig()
     eval: EvalConfig = EvalConfig()
+
+    @field_validator("name")
+    @classmethod
+    def _one_folder(cls, name: str) -> str:
+        if not 0 < len(name) <= 100 or name.startswith(".") or "/" in name or "\\" in name or not name.isprintable():
+            raise ValueError("names a folder in runs/: up to 100 characters, no slash, no dot in front")
+        return name
 
 
 def load_recipe(path: Path | str | None, overrides: list[str] | None = None) -> Recipe:

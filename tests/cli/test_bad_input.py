@@ -129,6 +129,9 @@ CASES = {
     "recipe with an object's tag": Case([*PLAN, "--recipe", "x.yaml"], ("x.yaml: line 1", "mend the YAML"), file("x.yaml", "name: !!python/object/apply:os.system [id]\n")),
     "recipe with an impossible date": Case([*PLAN, "--recipe", "x.yaml"], ("x.yaml:", "mend the YAML"), file("x.yaml", "name: 2026-99-99\n")),
     "recipe with a list as a key": Case([*PLAN, "--recipe", "x.yaml"], ("x.yaml:", "mend the YAML"), file("x.yaml", "? [a]\n: b\n")),
+    "recipe named out of runs": Case([*PLAN, "--set", "name=../../x"], ("name: names a folder in runs/", "(got '../../x')")),
+    "recipe with NaN": Case([*PLAN, "--set", "distill.mix={guided: .nan}"], ("distill.mix.guided: input should be a finite number",)),
+    "recipe with infinity": Case([*PLAN, "--set", "train_rl.lr=.inf"], ("train_rl.lr: input should be a finite number",)),
     "recipe of two megabytes": Case([*PLAN, "--recipe", "x.yaml"], ("x.yaml: longer than 100000 characters",), file("x.yaml", "# x\n" * 600_000)),
     "--set nested without end": Case([*PLAN, "--set", "seed=" + "[" * 5000], ("--set seed=", "not valid YAML")),
     # models and teachers

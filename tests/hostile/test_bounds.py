@@ -10,7 +10,7 @@ import pytest
 from realm_cli.domains.rulebook import wording
 from realm_cli.method import answers, route_sets, validation
 from realm_cli.method.checks import MAX_CHARS, MAX_DEPTH, MAX_MEMBERS, bounded
-from realm_cli.method.steps import parse_route
+from realm_cli.method.steps import parse_route, step_facts
 from realm_cli.recipe_yaml import MAX_CHARS as MAX_RECIPE
 from realm_cli.recipe_yaml import read_yaml
 from realm_cli.records import Problem
@@ -29,6 +29,7 @@ SLOW: dict[str, Callable[[], object]] = {
     "a gap after ####": lambda: answers.stated_answer("#### x" + " " * 19_900 + "\ny"),
     "a gap in a rule step": lambda: wording.read_steps("1. a" + " " * 400_000 + "b"),
     "empty lines of rule steps": lambda: wording.read_steps("\n" * 400_000),
+    "a gap after =": lambda: step_facts(["a = 1 + 1 =" + " " * 1900 + "x"], "q"),
     "digits and letters": lambda: validation._NUMBER.sub("", "1" * 40_000 + "a" * 40_000 + "1"),
     "a choice of megabytes": lambda: answers.is_correct(
         "some words", Problem(id="p", question="q", answer="B", answer_type="choice", choices=["x" * 2_000_000, "b"])

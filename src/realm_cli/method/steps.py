@@ -174,7 +174,9 @@ def _equations(step: str) -> Iterator[str]:
                 yield f"op:{plain}"
             elif (total := _SUM_END.search(left)) and (operation := _operation(total.group())):
                 yield f"op:{operation}"
-            result = _RESULT.match(right)
+            result = _RESULT.match(
+                " ".join(right.split())
+            )  # single blanks: three runs of them in a row cost their cube
             value = as_fraction("".join(result.group().translate(_MONEY).split()).rstrip(".")) if result else None
             if value is not None:
                 yield f"{role}={value}"
