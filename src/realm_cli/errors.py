@@ -27,12 +27,13 @@ def printable(text: str, *, keep: str = "") -> str:
 
 
 _USER = re.compile(r"(://)[^/\s]*@")  # what stands before the host of a URL
-_SECRET = re.compile(r"([?&][^=&#\s]*(?:key|token|secret|password)[^=&#\s]*=)[^&#\s]+", re.IGNORECASE)
+_QUERY = re.compile(r"([?&][^=&?#\s]*=)[^&#\s]+")  # a name and its value
+_SECRET = re.compile("key|token|secret|password", re.IGNORECASE)
 
 
 def masked(text: str) -> str:
     """Text with `***` in place of the user names, passwords and keys of its URLs."""
-    return _SECRET.sub(r"\1***", _USER.sub(r"\1***@", text))
+    return _QUERY.sub(lambda m: f"{m[1]}***" if _SECRET.search(m[1]) else m[0], _USER.sub(r"\1***@", text))
 
 
 _UNSEEN = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")  # control, format (directions, zero width), surrogate, private

@@ -10,10 +10,14 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 MAX_CHARS, MAX_DEPTH = 100_000, 40  # of a recipe; a resolved one has 5,000 characters and is 4 deep
+MAX_NUMBER = 2**63  # what generators and tensors take
 
 
 class RecipeLoader(yaml.SafeLoader):
-    """SafeLoader that reads 1e-5 as a number (YAML 1.1 reads it as a string); no doubled keys, no deep nesting."""
+    """SafeLoader that reads 1e-5 as a number (YAML 1.1 reads it as a string).
+
+    It refuses doubled keys, deep nesting, and whole numbers that nothing can hold.
+    """
 
     _depth = 0
 
@@ -26,6 +30,12 @@ class RecipeLoader(yaml.SafeLoader):
         self._depth -= 1
         return node
 
+    def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
+        value = super().construct_yaml_int(node)
+        if abs(value) >= MAX_NUMBER:
+            raise yaml.constructor.ConstructorError(None, None, "a number of over 18 digits", node.start_mark)
+        return value
+
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[Any] = set()
         for key_node, _ in node.value:
@@ -37,8 +47,9 @@ class RecipeLoader(yaml.SafeLoader):
 
 
 RecipeLoader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+0123456789.")
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"), list("-+0123456789.")
 )
+RecipeLoader.add_constructor("tag:yaml.org,2002:int", RecipeLoader.construct_yaml_int)
 
 
 def read_yaml(text: str) -> Any:

@@ -193,6 +193,7 @@ CASES = {
     # run folders
     "stage filled": Case(["verify", "--run", "r"], ("r/verify: already holds a verify stage", "--resume", "--force")),
     "resume with another recipe": Case(["verify", "--run", "r", "--resume", "--set", "verify.k=3"], ("r/verify: made with another recipe", "verify.k: 4 -> 3")),
+    "a run that wants a model's code": Case(["verify", "--run", "r", "--force"], ("r/recipe.json: lets code that comes with", "--set student.trust_remote_code=true"), edit("r/recipe.json", '"trust_remote_code": false', '"trust_remote_code": true')),
     "resume with another seed": Case(["verify", "--run", "r", "--resume", "--set", "seed=9"], ("seed: 0 -> 9",)),
     "rollout with another temperature": Case([*ROLLOUT[:2], "r", *ROLLOUT[3:], "--set", "rollout.temperature=0.1"], ("r/rollout: made with another recipe", "rollout.temperature: 0.7 -> 0.1")),
     "manifest nested without end": Case(["verify-run", "r"], ("r/verify/manifest.json: not a manifest", "--force"), file("r/verify/manifest.json", '{"a":' * 100_000)),

@@ -25,6 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from faults.kinds import FAULTS, Fault
 from faults.world import STAGES, Outcome, World
 
+ENDS = {"Ctrl-C": 130, "SIGTERM": 143}  # exit codes
 Job = tuple[str, str, "Future[Outcome]"]  # fault, stage
 
 
@@ -53,6 +54,11 @@ def chaos(
             done = sum(outcome.faults for outcome in found["kill"].values())
             print(f"kills: {done} of {kills}, {time.monotonic() - begin:.0f} s", file=sys.stderr, flush=True)
         collect(rest)
+    for fault, code in ENDS.items():
+        ends = [outcome for outcome in found.get(fault, {}).values() if outcome.faults]
+        if sum(outcome.faults for outcome in ends) >= 4 and not any(outcome.codes[code] for outcome in ends):
+            ends[0].unexpected += 1
+            ends[0].notes.append(f"{fault}: ended no command with {code}")
     return found
 
 

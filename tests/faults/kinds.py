@@ -89,7 +89,7 @@ def removed_file(world: World, name: str, rng: random.Random) -> Outcome:
     with world.before(name) as run:
         process = world.start(name, run)
         if _begun(run, name, process):
-            _goes_on(process, rng.uniform(0.0, 0.8) * world.seconds[name])
+            _goes_on(process, rng.uniform(0.0, 0.5) * world.seconds[name])
             process.send_signal(signal.SIGSTOP)
             files = _files(run / STAGES[name].folder)
             if files:
@@ -207,7 +207,7 @@ def _signalled(world: World, name: str, rng: random.Random, number: signal.Signa
     with world.before(name) as run:
         process = world.start(name, run)
         if _begun(run, name, process):
-            _goes_on(process, rng.uniform(0.0, 0.8) * world.seconds[name])
+            _goes_on(process, rng.uniform(0.0, 0.5) * world.seconds[name])
             if process.poll() is None:
                 process.send_signal(number)
                 out.faults += 1

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -132,9 +133,15 @@ class World:
         path = os.pathsep.join(filter(None, [str(ROOT / "src"), os.environ.get("PYTHONPATH")]))
         env = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
         command = [sys.executable, "-m", "realm_cli", *words]
+
+        def child() -> None:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # a harness in the background would hand on that it is ignored
+            if before is not None:
+                before()
+
         with tempfile.TemporaryFile("w+", dir=self.work) as err:
             process = subprocess.Popen(
-                command, env=env, cwd=run.parent, stdout=subprocess.DEVNULL, stderr=err, text=True, preexec_fn=before
+                command, env=env, cwd=run.parent, stdout=subprocess.DEVNULL, stderr=err, text=True, preexec_fn=child
             )
             process.err = os.fdopen(os.dup(err.fileno()), "r")  # type: ignore[attr-defined]
         return process

@@ -83,3 +83,7 @@ def test_recipes_are_bounded_in_length_and_depth() -> None:
     assert read_yaml("[" * 39 + "1" + "]" * 39)
     with pytest.raises(ValueError, match=f"longer than {MAX_RECIPE} characters"):
         read_yaml("a" * (MAX_RECIPE + 1))
+    for number in ("9" * 19, "-0x" + "f" * 5000, "9" * 5000):
+        with pytest.raises(ValueError, match="line 1 a number of over 18 digits|limit"):
+            read_yaml(f"seed: {number}")
+    assert read_yaml(f"seed: {2**62}") == {"seed": 2**62}

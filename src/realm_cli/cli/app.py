@@ -61,10 +61,11 @@ def _root(
 
 def main(argv: list[str] | None = None) -> int:
     """Run the program. 0 done, 1 our error in one line, 2 usage, 130 interrupted, 143 terminated."""
-    from realm_cli.cli.console import plain_logs
+    from realm_cli.cli.console import forgiving_stdout, plain_logs
     from realm_cli.errors import RealmError, masked, printable
 
     plain_logs()
+    forgiving_stdout()
     try:
         with _terminable() as terminated:
             code = app(args=argv, prog_name="realm", standalone_mode=False)

@@ -69,6 +69,12 @@ def plain_logs() -> None:
         logging.lastResort.setFormatter(_Plain())
 
 
+def forgiving_stdout() -> None:
+    """A character that the terminal's encoding lacks is escaped instead of being an error."""
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="backslashreplace")
+
+
 def say(text: str) -> None:
     """One line on stderr."""
     print(printable(text), file=sys.stderr, flush=True)

@@ -21,11 +21,18 @@ class Context:
 
 def load_context(recipe_name: str | None, run: Path | None, overrides: list[str] | None) -> Context:
     """Resolve --recipe, --run and --set. Without --recipe the run's own recipe.json is used where there is one."""
+    from realm_cli.errors import ConfigError
     from realm_cli.recipe import load_recipe
 
     own = run / "recipe.json" if run is not None else None
     if recipe_name is None and own is not None and own.exists():
         recipe = load_recipe(own, overrides)
+        asked = any(text.partition("=")[0].strip() == "student.trust_remote_code" for text in overrides or [])
+        if recipe.student.trust_remote_code and not asked:  # the folder may be somebody else's
+            raise ConfigError(
+                f"{own}: lets code that comes with {recipe.student.model} run; if you trust it, say so: "
+                "--set student.trust_remote_code=true"
+            )
     else:
         recipe = load_recipe(find_recipe(recipe_name) if recipe_name else None, overrides)
     return Context(recipe, run if run is not None else Path("runs") / recipe.name)

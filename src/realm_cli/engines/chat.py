@@ -12,6 +12,7 @@ system message goes in front of the user's.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -22,12 +23,15 @@ from realm_cli.records import Message
 
 END_NAMES = ("<|im_end|>", "<|eot_id|>", "<end_of_turn>", "<|end|>", "<|endoftext|>", "<|end_of_text|>")
 _MARK = "realm0mark"
+_FRAME = re.compile(r"[<\[|]\S{0,40}\w")  # <|user|>, [INST]: not plain words (User:), which any text may hold
+_OURS = re.compile(r"</?(?:think|check|answer)>")  # of the form that we ask for, which some templates put into a turn
 
 
 def encode_prompt(tokenizer: Any, messages: Sequence[Message], prefill: str = "") -> list[int]:
     """Token ids of the messages with the generation prompt; `prefill` begins the assistant's text. EngineError.
 
-    Special tokens in a message (it may hold anybody's text) are broken by a zero-width space: they begin no turn.
+    Special tokens and a template's own lines in a message (it may hold anybody's text) are broken by a zero-width
+    space: they begin no turn.
     """
     turn = _turn_of(tokenizer)
     rows = [dict(m) for m in messages] if turn.has_system else merge_system(messages)
@@ -42,8 +46,8 @@ def encode_prompt(tokenizer: Any, messages: Sequence[Message], prefill: str = ""
 
 
 def harmless(tokenizer: Any, text: str) -> str:
-    """The text without the tokenizer's special tokens; as it was where it holds none."""
-    for name in _turn_of(tokenizer).specials:
+    """The text without special tokens and the template's own lines; as it was where it holds none."""
+    for name in _turn_of(tokenizer).marks:
         if name in text:
             text = text.replace(name, f"{name[0]}\u200b{name[1:]}")
     return text
@@ -87,14 +91,14 @@ def merge_system(messages: Sequence[Message]) -> list[Message]:
 class _Turn:
     """An assistant turn in a template: generation prompt, lead, the text, tail, the end-of-turn id.
 
-    specials: the tokenizer's special tokens, the longest first.
+    marks: what no text may hold, the longest first: special tokens, and lines such as <|user|> that are plain text.
     """
 
     lead: str
     tail: str
     end: int
     has_system: bool
-    specials: tuple[str, ...]
+    marks: tuple[str, ...]
 
 
 def _turn_of(tokenizer: Any) -> _Turn:
@@ -122,8 +126,11 @@ def _probe(tokenizer: Any, template: str) -> _Turn:
     tail, end = ("", tokenizer.eos_token_id) if first is None else (after[:first], specials[places[first]])
     if end is None:
         raise EngineError("the tokenizer has no eos_token and its chat template no end of turn; set eos_token")
-    names = tuple(sorted(specials, key=len, reverse=True))
-    return _Turn("" if lead.strip() else lead, "" if tail.strip() else tail, int(end), has_system, names)
+    turns = render(("user", _MARK), ("assistant", _MARK), ("user", _MARK), prompt=True)
+    lines = {line.strip() for part in turns.split(_MARK) for line in part.splitlines()}
+    frames = {line for line in lines if _FRAME.search(line) and not _OURS.fullmatch(line)}
+    marks = tuple(sorted({*specials, *frames}, key=lambda name: (-len(name), name)))
+    return _Turn("" if lead.strip() else lead, "" if tail.strip() else tail, int(end), has_system, marks)
 
 
 def _specials(tokenizer: Any) -> dict[str, int]:

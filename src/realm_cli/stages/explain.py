@@ -46,10 +46,10 @@ def _table(route: ScoredRoute, found: Sequence[Sequence[Evidence]]) -> Table:
     verdict = "right" if route.correct else "cut off" if route.truncated else "wrong"
     rows = []
     for k, step in enumerate(route.steps, 1):
-        marks: list[str] = [route.step_kind[k - 1]] if route.step_kind else []
+        marks: list[str] = list(route.step_kind[k - 1 : k])  # a file of others may hold fewer
         marks += ["FIRST ERROR"] if route.first_error == k else []
         marks += ["decisive"] if route.decisive_step == k else []
-        support = route.step_support[k - 1] if route.step_support else None
+        support = next(iter(route.step_support[k - 1 : k]), None)
         facts = "; ".join(str(fact) for fact in found[k - 1]) if k <= len(found) else ""
         rows.append([f"{k}. {step}", " ".join(marks), "-" if support is None else f"{support:+.2f}", facts])
     lucky = ", lucky" if route.lucky else ""

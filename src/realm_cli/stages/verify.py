@@ -60,9 +60,10 @@ def read_summary(stage: Stage) -> Summary:
     """The result of a finished stage, from its summary.json."""
     path = stage.path("summary.json")
     data = read_json(path)
-    if not data:
-        raise DataError(f"{path}: gone or broken; redo the stage with --force")
-    return _show(stage, data)
+    try:
+        return _show(stage, data)
+    except (LookupError, TypeError, ValueError, AttributeError):  # not as it was written
+        raise DataError(f"{path}: gone or broken; redo the stage with --force") from None
 
 
 def _need_both_signs(tally: Tally, path: Path) -> None:
