@@ -12,7 +12,7 @@ from typing import Annotated, Optional
 import typer
 
 from realm_cli import __version__
-from realm_cli.cli import demo, distill, domain, evaluate, refine, rollout, train_rl, verify, verify_run
+from realm_cli.cli import demo, distill, domain, evaluate, refine, rollout, train_rl, verify, verify_run, watch
 
 _NO_MEMORY = (
     "error: out of memory; what was written is kept: free some, or lower engine.batch_rows, engine.kv_gib, "
@@ -28,7 +28,7 @@ app = typer.Typer(
         "See it work on this machine, without a GPU: realm demo"
     ),
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -38,6 +38,7 @@ app.command("verify")(verify.verify)
 app.command("refine")(refine.refine)
 app.command("train-rl")(train_rl.train_rl)
 app.command("eval")(evaluate.evaluate)
+app.command("watch")(watch.watch)
 app.command("verify-run")(verify_run.verify_run)
 app.command("domain")(domain.domain)
 app.command("demo")(demo.demo)

@@ -47,3 +47,12 @@ ProblemsOpt = Annotated[
         rich_help_panel=_FILES,
     ),
 ]
+LogToOpt = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option(
+        "--log-to",
+        metavar="NAME",
+        help="Send the metrics to tensorboard, wandb or trackio too. Repeatable.",
+        rich_help_panel=_WORK,
+    ),
+]

@@ -7,7 +7,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from realm_cli.cli.options import ForceOpt, JsonOpt, ProblemsOpt, RecipeOpt, ResumeOpt, RunOpt, SetOpt
+from realm_cli.cli.options import ForceOpt, JsonOpt, LogToOpt, ProblemsOpt, RecipeOpt, ResumeOpt, RunOpt, SetOpt
 
 
 def train_rl(
@@ -31,6 +31,7 @@ def train_rl(
     ] = None,
     sets: Annotated[Optional[Path], typer.Option(help="Route sets. Default: the run's verify/sets.jsonl.")] = None,  # noqa: UP045
     problems: ProblemsOpt = None,
+    log_to: LogToOpt = None,
     plan_only: Annotated[bool, typer.Option("--plan-only", help="Write plan.jsonl and stop.")] = False,
     set_: SetOpt = None,
     resume: ResumeOpt = False,
@@ -39,13 +40,20 @@ def train_rl(
 ) -> None:
     """GRPO on bare and routed prompts; the routes fade to none over --eaai-steps (EAAI).
 
+    A terminal shows how it goes; `realm watch` shows the same elsewhere.
+
     \b
     Example: realm train-rl --recipe demo --steps 200 --eaai-steps 120
     Example: realm train-rl --run runs/mine --adapter none --schedule linear --plan-only
     """
+    import sys
+    from functools import partial
+
     from realm_cli.checking import checking
     from realm_cli.cli.console import progress, say, show
     from realm_cli.cli.context import existing, keep_recipe, load_context, problems_path
+    from realm_cli.cli.live import live, tracked
+    from realm_cli.cli.trackers import open_trackers
     from realm_cli.errors import ArtifactError
     from realm_cli.run_folder import open_stage
     from realm_cli.stages.evaluate import load_routes, shown_for_test
@@ -90,8 +98,9 @@ def train_rl(
     loaded = load_student(context.recipe, adapter=start, trainable=True)
     stage.same_model(loaded.label, loaded.digest)
     trainer = RouteGrpoTrainer(loaded, context.recipe.train_rl, context.recipe.seed, context.recipe.engine)
-    with checking(context.recipe.checks, say):
-        summary = run_train_rl(stage, inputs, plan, trainer, progress=progress, resume=resume, say=say)
+    view = partial(live, stage.folder) if sys.stderr.isatty() else progress
+    with checking(context.recipe.checks, say), open_trackers(log_to or [], context.run, stage.folder) as track:
+        summary = run_train_rl(stage, inputs, plan, trainer, progress=tracked(view, track), resume=resume, say=say)
     stage.finish()
     keep_recipe(context, problems)
     show(summary, as_json)
