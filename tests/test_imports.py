@@ -41,7 +41,19 @@ ALLOWED: dict[str, set[str]] = {
     "cli": _CORE | {"checking", "stages", "report", "engines"},
 }
 ENGINE_ONLY = {"torch", "transformers", "peft", "trl", "bitsandbytes", "accelerate", "datasets", "openai"}
-COMMANDS = ["distill", "rollout", "verify", "refine", "train-rl", "eval", "watch", "verify-run", "domain", "demo"]
+COMMANDS = [
+    "distill",
+    "rollout",
+    "verify",
+    "refine",
+    "train-rl",
+    "eval",
+    "merge",
+    "watch",
+    "verify-run",
+    "domain",
+    "demo",
+]
 HEAVY = {"torch", "transformers", "trl", "peft"}
 
 

@@ -50,9 +50,18 @@ class Stage:
         return bool(read_json(self.path("manifest.json")).get("status") == "done")
 
     def open(
-        self, inputs: Mapping[str, Path | None], *, resume: bool = False, force: bool = False, append: bool = False
+        self,
+        inputs: Mapping[str, Path | None],
+        *,
+        resume: bool = False,
+        force: bool = False,
+        append: bool = False,
+        shard: str | None = None,
     ) -> Stage:
-        """Claim the folder. `append` stages (rollout) continue without --resume as long as the settings agree."""
+        """Claim the folder. `append` stages (rollout) continue without --resume as long as the settings agree.
+
+        shard: which part of the work this is, such as "2/4".
+        """
         self._claim()
         given = {key: path for key, path in inputs.items() if path is not None}
         digests = {key: {"path": str(path), "sha256": digest(path)} for key, path in given.items()}
@@ -66,6 +75,7 @@ class Stage:
             )
         elif filled:
             self._check_same(digests, inputs_too=not append)
+            self._check_shard(shard)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -81,12 +91,20 @@ class Stage:
             "versions": versions(),
             "git": _git_revision(),
         }
+        if shard is not None:
+            self._manifest["shard"] = shard
         if self.recipe.student.trust_remote_code:
             self._manifest["trust_remote_code"] = [self.recipe.student.model]
         if not (resume and self.done):
             write_json(self.path("recipe.json"), self.recipe.model_dump(mode="json"))
             write_json(self.path("manifest.json"), self._manifest)
         return self
+
+    def _check_shard(self, shard: str | None) -> None:
+        before = read_manifest(self.path("manifest.json")).get("shard")
+        if before != shard:
+            what = f"shard {before}" if before else "work that is not divided"
+            raise ArtifactError(f"{self.folder}: holds {what}; choose another --run")
 
     def _check_ours(self) -> None:
         """ArtifactError for a folder that may hold something else: it is not emptied."""
@@ -181,9 +199,11 @@ def open_stage(
     force: bool = False,
     append: bool = False,
     folder: str | None = None,
+    shard: str | None = None,
 ) -> Stage:
     """Open `run/<name>` (or `run/<folder>`) for writing; see Stage.open."""
-    return Stage(run / (folder or name), name, recipe).open(inputs, resume=resume, force=force, append=append)
+    stage = Stage(run / (folder or name), name, recipe)
+    return stage.open(inputs, resume=resume, force=force, append=append, shard=shard)
 
 
 def relevant(recipe: Mapping[str, Any], stage: str) -> dict[str, Any]:

@@ -8,7 +8,19 @@ import pytest
 
 from cli.helpers import Realm
 
-COMMANDS = ["distill", "rollout", "verify", "refine", "train-rl", "eval", "watch", "verify-run", "domain", "demo"]
+COMMANDS = [
+    "distill",
+    "rollout",
+    "verify",
+    "refine",
+    "train-rl",
+    "eval",
+    "merge",
+    "watch",
+    "verify-run",
+    "domain",
+    "demo",
+]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -47,7 +47,7 @@ def client(httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch) -> OpenAIGen
     monkeypatch.setattr(server_calls, "FIRST_PAUSE", 0.01)
     models = [{"id": name, "object": "model", "created": 0, "owned_by": "us"} for name in ("m", "mini")]
     httpserver.expect_request("/v1/models").respond_with_json({"object": "list", "data": models})
-    return OpenAIGenerator(httpserver.url_for("/v1"), "m", ServerConfig(retries=2, timeout=10))
+    return OpenAIGenerator([httpserver.url_for("/v1")], "m", ServerConfig(retries=2, timeout=10))
 
 
 def script(server: HTTPServer, handler: Callable[[Request], Response]) -> None:
@@ -76,7 +76,7 @@ def test_a_real_server(smollm2_server: tuple[str, str], smollm2_dir: Path) -> No
 
 
 def test_a_real_server_with_another_model(smollm2_server: tuple[str, str]) -> None:
-    [(_, [completion])] = OpenAIGenerator(smollm2_server[0], "other").generate(ask("hi"), SamplingParams(4))
+    [(_, [completion])] = OpenAIGenerator([smollm2_server[0]], "other").generate(ask("hi"), SamplingParams(4))
     assert re.match(r"status 400 \(.*pinned to.*\)", completion.failure)
 
 
@@ -185,7 +185,7 @@ def test_unknown_models(httpserver: HTTPServer, client: OpenAIGenerator) -> None
     script(httpserver, lambda request: Response('{"error": {"message": "no model"}}', 404))
     for model, hint in [("minni", r"did you mean mini\?"), ("zzz", "it serves m, mini")]:
         with pytest.raises(EngineError, match=rf"#{model}: the server does not know this model; {hint}"):
-            list(OpenAIGenerator(client.base_url, model).generate(ask("a"), SamplingParams()))
+            list(OpenAIGenerator(client.urls, model).generate(ask("a"), SamplingParams()))
     with pytest.raises(EngineError, match=r"#m: not found \(.*\); check the model's name and that the URL has /v1"):
         list(client.generate(ask("a"), SamplingParams()))
 
@@ -193,7 +193,7 @@ def test_unknown_models(httpserver: HTTPServer, client: OpenAIGenerator) -> None
 def test_a_dead_server_is_reported_at_once() -> None:
     start = time.monotonic()
     with pytest.raises(EngineError) as caught:
-        list(OpenAIGenerator("http://user:secret@127.0.0.1:9/v1", "m").generate(ask("a"), SamplingParams()))
+        list(OpenAIGenerator(["http://user:secret@127.0.0.1:9/v1"], "m").generate(ask("a"), SamplingParams()))
     assert str(caught.value) == (
         "openai:127.0.0.1:9: no answer at http://127.0.0.1:9/v1; start the server or correct the URL"
     )
@@ -206,7 +206,7 @@ def test_slow_servers_time_out(httpserver: HTTPServer, client: OpenAIGenerator) 
         return _json(answer("late"))
 
     script(httpserver, slow)
-    hasty = OpenAIGenerator(client.base_url, "m", ServerConfig(retries=0, timeout=0.2))
+    hasty = OpenAIGenerator(client.urls, "m", ServerConfig(retries=0, timeout=0.2))
     [(_, [completion])] = hasty.generate(ask("a"), SamplingParams())
     assert completion.failure == "no answer within 0.2 s; lower max_tokens"
 

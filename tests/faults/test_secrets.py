@@ -153,7 +153,7 @@ def test_a_key_in_an_answer_is_masked_and_a_placeholder_is_not(
     httpserver.expect_ordered_request("/v1/chat/completions").respond_with_json(completion(said))
     httpserver.expect_ordered_request("/v1/models").respond_with_json({"data": []})
     httpserver.expect_ordered_request("/v1/chat/completions").respond_with_data(said, 400)
-    generator = OpenAIGenerator(httpserver.url_for("/v1"), "m")
+    generator = OpenAIGenerator([httpserver.url_for("/v1")], "m")
     request = [GenRequest("q", [ASKED])]
     assert [done.text for _, [done] in generator.generate(request, SamplingParams())] == [kept]
     assert [done.failure for _, [done] in generator.generate(request, SamplingParams())] == [f"status 400 ({kept})"]
@@ -162,7 +162,7 @@ def test_a_key_in_an_answer_is_masked_and_a_placeholder_is_not(
 def test_a_key_with_a_line_end_is_sent_without(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REALM_API_KEY", f" {KEY}\n")  # as a file has it
     with serving(Faults()) as server:
-        list(OpenAIGenerator(server.url, "m").generate([GenRequest("q", [ASKED])], SamplingParams()))
+        list(OpenAIGenerator([server.url], "m").generate([GenRequest("q", [ASKED])], SamplingParams()))
     assert server.keys == {f"Bearer {KEY}"}
 
 
@@ -170,5 +170,5 @@ def test_a_key_with_a_line_end_is_sent_without(monkeypatch: pytest.MonkeyPatch) 
 def test_a_key_that_no_header_can_hold_is_one_line_without_it(key: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REALM_API_KEY", key)
     with pytest.raises(EngineError) as error:
-        list(OpenAIGenerator("http://127.0.0.1:9/v1", "m").generate([GenRequest("q", [ASKED])], SamplingParams()))
+        list(OpenAIGenerator(["http://127.0.0.1:9/v1"], "m").generate([GenRequest("q", [ASKED])], SamplingParams()))
     assert str(error.value) == "REALM_API_KEY: holds a character that no key has; set it again"

@@ -55,7 +55,7 @@ def rollout(server: Server, n: int, **settings: str) -> int:
 
 def right_texts(server: Server, found: list[dict[str, Any]]) -> list[str]:
     """What the server says to these samples' requests."""
-    generator, questions = OpenAIGenerator(server.url, "m"), {seed: question for question, seed in server.tries}
+    generator, questions = OpenAIGenerator([server.url], "m"), {seed: question for question, seed in server.tries}
     texts = []
     for row in found:
         params = SamplingParams(seed=row["seed"])
@@ -104,7 +104,7 @@ def test_every_fault_alone_is_survived(kind: str) -> None:
 def test_every_fault_that_lasts_says_what_it_is(kind: str) -> None:
     with serving(Faults(share=1.0, kinds=(kind,), bad_tries=99)) as server:
         settings = ServerConfig(retries=1, timeout=0.4)
-        [(_, [done])] = OpenAIGenerator(server.url, "m", settings).generate(ask(1), SamplingParams())
+        [(_, [done])] = OpenAIGenerator([server.url], "m", settings).generate(ask(1), SamplingParams())
     words = {name: f"status {name} (oops)" for name in ("408", "500", "503")}
     words |= {"429": "still rate-limited after 1 retries", "cut": "the connection was lost"}
     words |= dict.fromkeys(("slow", "drip"), "no answer within 0.4 s")
@@ -116,11 +116,38 @@ def ask(n: int, samples: int = 1) -> list[GenRequest]:
     return [GenRequest(f"q{i}", [{"role": "user", "content": f"question {i}"}], n=samples) for i in range(n)]
 
 
+def test_several_servers_share_the_work() -> None:
+    with serving(Faults()) as one, serving(Faults()) as two:
+        generator = OpenAIGenerator([one.url, two.url], "m", ServerConfig(concurrency=4))
+        found = dict(generator.generate(ask(60, samples=2), SamplingParams()))
+        assert len(found) == 60 and not any(done.failure for row in found.values() for done in row)
+        assert one.requests + two.requests == 120 and min(one.requests, two.requests) >= 30
+        assert generator.name == OpenAIGenerator([one.url], "m").name  # servers come and go, the source stays
+
+
+def test_another_try_goes_to_another_server() -> None:
+    with serving(Faults(share=1.0, kinds=("500",), bad_tries=99)) as bad, serving(Faults()) as good:
+        generator = OpenAIGenerator([bad.url, good.url], "m", ServerConfig(retries=1, concurrency=2))
+        found = dict(generator.generate(ask(12), SamplingParams()))
+    assert not any(done.failure for row in found.values() for done in row)
+    assert bad.requests > 0 and good.requests == 12
+
+
+def test_a_dead_one_of_several_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    problems(2)
+    with serving(Faults()) as server:
+        assert realm("rollout", "-m", f"openai:{server.url},http://127.0.0.1:9/v1#m", **FAST) == 1
+        assert "openai:127.0.0.1:9: no answer at http://127.0.0.1:9/v1" in capsys.readouterr().err
+        assert server.requests == 0
+        assert realm("rollout", "-m", f"openai:{server.url},{server.url}#m", **FAST) == 1
+        assert "a URL is named twice" in capsys.readouterr().err
+
+
 def test_a_deadline_counts_from_the_request_on() -> None:
     with serving(Faults(share=1.0, kinds=("late drip",), bad_tries=99)) as server:
         start = time.monotonic()
         settings = ServerConfig(retries=0, timeout=1.0)
-        [(_, [done])] = OpenAIGenerator(server.url, "m", settings).generate(ask(1), SamplingParams())
+        [(_, [done])] = OpenAIGenerator([server.url], "m", settings).generate(ask(1), SamplingParams())
     assert done.failure.startswith("no answer within 1 s")
     assert time.monotonic() - start < 1.6  # headers after 0.8 s; from those on it would be 1.8
 
@@ -169,7 +196,7 @@ def test_the_models_of_a_command_share_its_budget(words: tuple[str, ...], capsys
 def test_tokens_are_estimated_where_the_server_does_not_count(httpserver: HTTPServer) -> None:
     reply = {"choices": [{"index": 0, "message": {"role": "assistant", "content": "a b c"}, "finish_reason": "stop"}]}
     httpserver.expect_request("/v1/chat/completions").respond_with_json(reply)
-    generator = OpenAIGenerator(httpserver.url_for("/v1"), "m", ServerConfig(max_tokens=11, concurrency=1))
+    generator = OpenAIGenerator([httpserver.url_for("/v1")], "m", ServerConfig(max_tokens=11, concurrency=1))
     found = []
     with pytest.raises(EngineError, match=r"budget of 11 tokens \(.*\) is spent, 15 in all; raise it and rerun"):
         found += list(generator.generate(ask(1, 1), SamplingParams()))  # 2 words asked, 3 answered
@@ -196,7 +223,7 @@ def test_what_came_of_a_stopped_request_is_kept() -> None:
     found: list[Completion] = []
     for dead_after, came in ((0, 0), (3, 3)):
         with serving(Faults(dead_after=dead_after)) as server, pytest.raises(EngineError, match="2 requests failed in"):
-            for _, row in OpenAIGenerator(server.url, "m", one).generate(ask(1, samples=8), SamplingParams()):
+            for _, row in OpenAIGenerator([server.url], "m", one).generate(ask(1, samples=8), SamplingParams()):
                 found = row
         assert sum(not done.failure for done in found) == came
     assert [bool(done.failure) for done in found] == [False] * 3 + [True] * 5

@@ -7,7 +7,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from realm_cli.cli.options import ForceOpt, JsonOpt, ProblemsOpt, RecipeOpt, ResumeOpt, RunOpt, SetOpt
+from realm_cli.cli.options import ForceOpt, JsonOpt, ProblemsOpt, RecipeOpt, ResumeOpt, RunOpt, SetOpt, ShardOpt
 
 
 def distill(
@@ -30,12 +30,15 @@ def distill(
     adapter: Annotated[Path | None, typer.Option(help="Fine-tune this adapter further. Default: a new one.")] = None,
     problems: ProblemsOpt = None,
     data_only: Annotated[bool, typer.Option("--data-only", help="Stop after guided.jsonl and sft.jsonl.")] = False,
+    shard: ShardOpt = None,
     set_: SetOpt = None,
     resume: ResumeOpt = False,
     force: ForceOpt = False,
     as_json: JsonOpt = False,
 ) -> None:
     """Move the rules into the weights: the teacher sees them, the student learns its reasoning without them.
+
+    With --shard it stops when the teacher has written; merge the shards, then go on with --resume.
 
     \b
     Example: realm distill --recipe demo --teacher oracle
@@ -46,8 +49,9 @@ def distill(
     from realm_cli.cli.context import existing, keep_recipe, load_context, problems_path, read_text
     from realm_cli.cli.teachers import make_guide, replay_file
     from realm_cli.run_folder import open_stage
-    from realm_cli.stages.distill import Extras, run_distill
+    from realm_cli.stages.distill import Extras, collect_shard, distill_problems, run_distill
     from realm_cli.stages.problems import load_problems
+    from realm_cli.stages.sharding import Shard
 
     context = load_context(recipe, run, [*(set_ or []), *([f"distill.teacher={teacher}"] if teacher else [])])
     path = problems_path(context, problems, measured=context.recipe.distill.buckets is not None)
@@ -63,10 +67,13 @@ def distill(
 
             raise DataError(f"{given}: not found; make it with `realm rollout` and `realm verify`, or leave it out")
     replay = replay_file(context.recipe)
-    guide, trainer = make_guide(context.recipe, rules_text, notes_text, data_only=data_only, adapter=adapter)
+    part = Shard.parse(shard) if shard else None
+    whole = not (data_only or part)
+    guide, trainer = make_guide(context.recipe, rules_text, notes_text, data_only=not whole, adapter=adapter)
     inputs = {"problems": path, "rules": rules, "positives": positives, "sets": sets_path, "scored": scored_path}
     inputs |= {"replay": replay, "adapter": adapter}
-    stage = open_stage(folder, "distill", context.recipe, inputs, resume=resume, force=force)
+    name = str(part) if part else None
+    stage = open_stage(folder, "distill", context.recipe, inputs, resume=resume, force=force, shard=name)
     keep_recipe(context, problems, begun=True)
     if resume and stage.done:
         if not stage.path("errors.jsonl").exists():
@@ -74,6 +81,12 @@ def distill(
             return
         stage.note()  # at work again: for samples that may fail (engine.server.max_failed), and did
     stage.same_model("student", getattr(guide.scorer, "digest", ""))
+    if part is not None:
+        with checking(context.recipe.checks, say):
+            summary = collect_shard(stage, part.take(distill_problems(rows, context.recipe.distill)), guide, progress)
+        stage.finish("sampled")
+        show(summary, as_json)
+        return
     extras = Extras(positives, sets_path, scored_path, replay, {p.id: p for p in rows})
     with checking(context.recipe.checks, say):
         summary = run_distill(stage, rows, guide, extras, trainer, progress=progress, resume=resume)

@@ -56,3 +56,12 @@ LogToOpt = Annotated[
         rich_help_panel=_WORK,
     ),
 ]
+ShardOpt = Annotated[
+    Optional[str],  # noqa: UP045
+    typer.Option(
+        "--shard",
+        metavar="I/N",
+        help="Only every N-th problem, from the I-th on; `realm merge` joins the runs.",
+        rich_help_panel=_WORK,
+    ),
+]

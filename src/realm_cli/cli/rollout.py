@@ -7,7 +7,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from realm_cli.cli.options import ForceOpt, JsonOpt, ProblemsOpt, RecipeOpt, ResumeOpt, RunOpt, SetOpt
+from realm_cli.cli.options import ForceOpt, JsonOpt, ProblemsOpt, RecipeOpt, ResumeOpt, RunOpt, SetOpt, ShardOpt
 
 
 def rollout(
@@ -28,6 +28,7 @@ def rollout(
     ] = None,
     problems: ProblemsOpt = None,
     limit: Annotated[Optional[int], typer.Option(min=1, help="Use at most this many problems.")] = None,  # noqa: UP045
+    shard: ShardOpt = None,
     set_: SetOpt = None,
     resume: ResumeOpt = False,
     force: ForceOpt = False,
@@ -49,6 +50,7 @@ def rollout(
     from realm_cli.run_folder import open_stage
     from realm_cli.stages.problems import load_problems, spread
     from realm_cli.stages.rollout import load_sets, run_rollout
+    from realm_cli.stages.sharding import Shard
 
     overrides = [*(set_ or []), *([f"rollout.n={n}"] if n else []), *([f"rollout.limit={limit}"] if limit else [])]
     context = load_context(recipe, run, overrides)
@@ -57,6 +59,9 @@ def rollout(
     rows = [p for p in load_problems(path) if p.split in config.splits]
     if not rows:
         raise ConfigError(f"{path}: no problem in splits {', '.join(config.splits)}; change rollout.splits")
+    part = Shard.parse(shard) if shard else None
+    chosen = spread(rows, config.limit)
+    chosen = part.take(chosen) if part else chosen
     specs = model or config.models
     if len(set(specs)) < len(specs):
         raise ConfigError(f"rollout: a model is named twice in {', '.join(specs)}; name each once")
@@ -66,7 +71,14 @@ def rollout(
         build_generator(s, context.recipe, adapter=adapter if s == "student" else None, budget=budget) for s in specs
     ]
     stage = open_stage(
-        context.run, "rollout", context.recipe, {"problems": path}, resume=resume, force=force, append=True
+        context.run,
+        "rollout",
+        context.recipe,
+        {"problems": path},
+        resume=resume,
+        force=force,
+        append=True,
+        shard=str(part) if part else None,
     )
     keep_recipe(context, problems, begun=True)
     own = {g.name for g, s in zip(generators, specs, strict=True) if s == "student"}
@@ -75,7 +87,7 @@ def rollout(
     with checking(context.recipe.checks, say):
         summary = run_rollout(
             stage,
-            spread(rows, config.limit),
+            chosen,
             generators,
             self_names=frozenset(own),
             progress=progress,

@@ -3,7 +3,7 @@
     student                the recipe's student (with `adapter`, if one is given)
     MODEL or hf:MODEL      tiny-student, smollm2-135m, a hub id, a folder or a .gguf file
     MODEL+DIR              MODEL with the adapter in DIR;  adapter:DIR = the recipe's student with it
-    openai:URL#MODEL       any OpenAI-compatible server
+    openai:URL#MODEL       any OpenAI-compatible server, or several: openai:URL,URL#MODEL
     oracle, solver:NAME    the built-in domain's right and noisy solutions
     jsonl:FILE             texts that another tool wrote: rows with problem_id and text
 

@@ -4,7 +4,8 @@ One chat-completion request per sample, `engine.server.concurrency` at a time, a
 tried again: engines/server_calls.py; the budget: engines/budget.py. The key comes from REALM_API_KEY or OPENAI_API_KEY
 (local servers need none) and is never shown.
 
-Usage: `OpenAIGenerator.from_spec("openai:http://localhost:8000/v1#Qwen/Qwen2.5-7B-Instruct")`
+Usage: `OpenAIGenerator.from_spec("openai:http://localhost:8000/v1#Qwen/Qwen2.5-7B-Instruct")`; several servers of one
+model: `openai:http://a:8000/v1,http://b:8000/v1#MODEL`. Each request goes to the one with the fewest under way.
 
 Notes. (1) Every sample sends its own `seed`, from (seed, key, sample); whether it is obeyed is the server's choice.
 (2) `top_k` and `min_p` are no OpenAI fields: they are sent only when set. (3) Log-probabilities and token ids are not
@@ -36,34 +37,27 @@ NOT_ASKED = "not asked: the work stopped before"
 
 
 class OpenAIGenerator:
-    """protocols.Generator over a server. `base_url` ends before /chat/completions, as in http://localhost:8000/v1."""
+    """protocols.Generator over servers of one model. A URL ends before /chat/completions: http://localhost:8000/v1."""
 
     def __init__(
-        self, base_url: str, model: str, server: ServerConfig | None = None, budget: Budget | None = None
+        self, urls: Sequence[str], model: str, server: ServerConfig | None = None, budget: Budget | None = None
     ) -> None:
-        self.base_url, self.model = base_url.rstrip("/"), model
+        self.urls, self.model = [url.rstrip("/") for url in urls], model
         self.server = server or ServerConfig()
-        self.name = f"openai:{self._host}#{model}"
+        self.name = f"openai:{_host(self.urls[0])}#{model}"  # other servers of the model may come and go
         self.budget = budget or Budget(self.server)
 
     @classmethod
     def from_spec(cls, spec: str, server: ServerConfig | None = None, budget: Budget | None = None) -> OpenAIGenerator:
-        """From `openai:URL#MODEL`. ConfigError, also for a URL with a password: it would be written to files."""
-        url, sep, model = spec.removeprefix("openai:").rpartition("#")
+        """From `openai:URL[,URL...]#MODEL`. ConfigError, also for a URL with a password: files would hold it."""
+        text, sep, model = spec.removeprefix("openai:").rpartition("#")
+        urls = text.split(",")
         refuse_secret(spec)
-        try:
-            parts = urlsplit(url)
-            good = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-        except ValueError:  # brackets without an address, a port that is none
-            good = False
-        if not sep or not model or not good:
+        if not sep or not model or not all(map(_is_url, urls)):
             raise ConfigError("model openai: expected openai:URL#MODEL, e.g. openai:http://localhost:8000/v1#my-model")
-        return cls(url, model, server, budget)
-
-    @property
-    def _host(self) -> str:
-        """Host and port, without a user name or password that the URL may hold."""
-        return urlsplit(self.base_url).netloc.rpartition("@")[2]
+        if len(set(urls)) < len(urls):
+            raise ConfigError("model openai: a URL is named twice; name each once")
+        return cls(urls, model, server, budget)
 
     def generate(
         self, requests: Sequence[GenRequest], params: SamplingParams
@@ -74,12 +68,13 @@ class OpenAIGenerator:
         if not jobs:
             return
         caller = self._caller()
-        pool = ThreadPoolExecutor(self.server.concurrency, thread_name_prefix="openai")
+        at_once = self.server.concurrency * len(self.urls)
+        pool = ThreadPoolExecutor(at_once, thread_name_prefix="openai")
         done: dict[int, dict[int, Completion]] = defaultdict(dict)
         stop: EngineError | None = None
         in_a_row = 0
         try:
-            self._check_alive(caller.client)
+            self._check_alive(caller)
             futures: dict[Future[Completion], tuple[int, int]] = {
                 pool.submit(self._ask, caller, requests[i], sample, params): (i, sample) for i, sample in jobs
             }
@@ -91,7 +86,7 @@ class OpenAIGenerator:
                 except Failed as error:
                     done[i][sample] = Completion("", failure=str(error))
                     in_a_row += 1
-                    if in_a_row >= 2 * self.server.concurrency:
+                    if in_a_row >= 2 * at_once:
                         text = f"{self.name}: {in_a_row} requests failed in a row, the last one: {error}"
                         stop = stop or EngineError(f"{text}; correct it and rerun with --resume")
                 except EngineError as error:
@@ -126,27 +121,24 @@ class OpenAIGenerator:
         name, key = next(((name, key) for name, key in found if key), ("", "none"))
         if not (key.isascii() and key.isprintable()):
             raise EngineError(f"{name}: holds a character that no key has; set it again")
-        return Caller(self.base_url, key, self.server, self.name, self.budget)
+        return Caller(self.urls, key, self.server, self.name, self.budget)
 
-    def _check_alive(self, client: openai.OpenAI) -> None:
-        """One quick request, so that a dead server is reported at once and not after all retries."""
-        try:
-            client.with_options(max_retries=1, timeout=min(30.0, self.server.timeout)).models.list()
-        except openai.APITimeoutError:
-            pass  # a busy server
-        except openai.APIConnectionError:
-            raise EngineError(
-                f"openai:{self._host}: no answer at {self._url}; start the server or correct the URL"
-            ) from None
-        except openai.OpenAIError:
-            pass  # not every server lists its models
-        except ValueError:
-            pass
-
-    @property
-    def _url(self) -> str:
-        parts = urlsplit(self.base_url)
-        return f"{parts.scheme}://{self._host}{parts.path}"
+    def _check_alive(self, caller: Caller) -> None:
+        """One quick request each, so that a dead server is reported at once and not after all retries."""
+        for url, client in zip(self.urls, caller.clients, strict=True):
+            try:
+                client.with_options(max_retries=1, timeout=min(30.0, self.server.timeout)).models.list()
+            except openai.APITimeoutError:
+                pass  # a busy server
+            except openai.APIConnectionError:
+                place = f"{urlsplit(url).scheme}://{_host(url)}{urlsplit(url).path}"
+                raise EngineError(
+                    f"openai:{_host(url)}: no answer at {place}; start the server or correct the URL"
+                ) from None
+            except openai.OpenAIError:
+                pass  # not every server lists its models
+            except ValueError:
+                pass
 
     def _ask(self, caller: Caller, request: GenRequest, sample: int, params: SamplingParams) -> Completion:
         try:
@@ -173,7 +165,7 @@ class OpenAIGenerator:
     def _unknown(self, caller: Caller, error: openai.APIStatusError) -> str:
         """The message for a 404: the model or the path is wrong."""
         try:
-            names = [model.id for model in caller.client.with_options(timeout=10).models.list()]
+            names = [model.id for client in caller.clients for model in client.with_options(timeout=10).models.list()]
         except (openai.OpenAIError, ValueError, TypeError, AttributeError):
             names = []
         if self.model in names or not names:
@@ -181,3 +173,16 @@ class OpenAIGenerator:
         near = difflib.get_close_matches(self.model, names, n=1, cutoff=0.4)
         hint = f"did you mean {near[0]}?" if near else f"it serves {', '.join(names[:5])}"
         return f"{self.name}: the server does not know this model; {hint}"
+
+
+def _host(url: str) -> str:
+    """Host and port, without a user name or password that the URL may hold."""
+    return urlsplit(url).netloc.rpartition("@")[2]
+
+
+def _is_url(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # brackets without an address, a port that is none
+        return False

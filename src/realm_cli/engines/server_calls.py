@@ -4,7 +4,9 @@ Time-outs, lost or cut connections, 408, 409, 425, 429, 5xx and answers that are
 after growing pauses (Retry-After is honoured). A slow drip counts as a time-out: the limit is for the whole answer from
 its request on. It is looked at when something comes: a body that stands still, or headers that drip, may take longer.
 
-Usage: `Caller(url, key, server, name, budget).ask(body)`; Failed = this request, EngineError = all of them
+Of several servers the least busy one is asked; another try goes to another one.
+
+Usage: `Caller(urls, key, server, name, budget).ask(body)`; Failed = this request, EngineError = all of them
 """
 
 from __future__ import annotations
@@ -13,9 +15,9 @@ import email.utils
 import random
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import CancelledError
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import httpx2 as httpx
@@ -48,32 +50,45 @@ class _Again(Exception):
 
 
 class Caller:
-    """Asks one server with one key; threads may share it. `stop` ends pauses at once."""
+    """Asks servers of one model with one key; threads may share it. `stop` ends pauses at once."""
 
-    def __init__(self, base_url: str, key: str, server: ServerConfig, name: str, budget: Budget) -> None:
+    def __init__(self, urls: Sequence[str], key: str, server: ServerConfig, name: str, budget: Budget) -> None:
         self.name, self.server, self._key, self._budget = name, server, key, budget
         self.stop = threading.Event()
         self._jitter = random.Random()  # of pauses: of nothing that is written
         limit = httpx.Timeout(server.timeout, connect=min(CONNECT_SECONDS, server.timeout))
         hooks: dict[str, list[Any]] = {"request": [self._start], "response": [self._give_deadline]}
-        http = openai.DefaultHttpxClient(timeout=limit, event_hooks=hooks)
-        self.client = openai.OpenAI(base_url=base_url, api_key=key, max_retries=0, timeout=limit, http_client=http)
+        self.clients = [
+            openai.OpenAI(
+                base_url=url,
+                api_key=key,
+                max_retries=0,
+                timeout=limit,
+                http_client=openai.DefaultHttpxClient(timeout=limit, event_hooks=hooks),
+            )
+            for url in urls
+        ]
+        self._busy = [0] * len(urls)  # requests under way
+        self._lock = threading.Lock()
 
     def close(self) -> None:
         """No more requests; pauses end."""
         self.stop.set()
-        self.client.close()
+        for client in self.clients:
+            client.close()
 
     def ask(self, body: dict[str, Any]) -> Completion:
         """The answer to one chat request. Failed, whose text is the same for like failures; EngineError, after which no
         thread asks any more; CancelledError where the work has stopped.
         """
+        last = None
         for attempt in range(self.server.retries + 1):
             if self.stop.is_set():
                 raise CancelledError
             try:
                 self._budget.take(self.name)
-                return self._once(body)
+                with self._least_busy(last) as last:
+                    return self._once(self.clients[last], body)
             except _Again as error:
                 reason, asked = str(error), error.pause
             except (EngineError, openai.NotFoundError):
@@ -84,9 +99,21 @@ class Caller:
                 self.stop.wait(usual if asked is None else min(asked, LONGEST_WAIT))
         raise Failed(reason)
 
-    def _once(self, body: dict[str, Any]) -> Completion:
+    @contextmanager
+    def _least_busy(self, last: int | None) -> Iterator[int]:
+        """A server's number, another one than `last` where there are several."""
+        with self._lock:
+            number = min(range(len(self._busy)), key=lambda i: (i == last, self._busy[i]))
+            self._busy[number] += 1
         try:
-            answer = self.client.chat.completions.create(**body)
+            yield number
+        finally:
+            with self._lock:
+                self._busy[number] -= 1
+
+    def _once(self, client: openai.OpenAI, body: dict[str, Any]) -> Completion:
+        try:
+            answer = client.chat.completions.create(**body)
         except openai.NotFoundError:
             raise  # the caller knows the models
         except (openai.AuthenticationError, openai.PermissionDeniedError):

@@ -62,6 +62,15 @@ def distill_problems(problems: Sequence[Problem], config: DistillConfig) -> list
     return spread(chosen, config.limit)
 
 
+def collect_shard(stage: Stage, problems: Sequence[Problem], guide: Guide, progress: Progress) -> Summary:
+    """The teacher's texts for some of the problems, and no more: filters and fine-tuning need all of them."""
+    cots = collect_cots(stage, problems, guide, progress)
+    rows = [[str(len(problems)), str(len(cots)), str(sum(cot.correct for cot in cots))]]
+    table = Table("Teacher", ["problems", "texts", "correct"], rows)
+    data = {"problems": len(problems), "texts": len(cots)}
+    return Summary("distill", data, [table], ["join the shards with `realm merge`"], [str(stage.path("teacher.jsonl"))])
+
+
 def run_distill(
     stage: Stage,
     problems: Sequence[Problem],
