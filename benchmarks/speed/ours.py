@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from work import LR, NO_END, Watched, advantages, completion_ids, prompt_ids
 
-from realm_cli.engines import grpo, sampler
+from realm_cli.engines import grpo_step, sampler
 from realm_cli.engines.callbacks import attach_lora
 from realm_cli.engines.loading import LoadedModel
 from realm_cli.engines.sampler import LocalGenerator
@@ -53,7 +53,7 @@ def training(loaded: LoadedModel, a: Any, *, sampled: bool) -> Any:
     )  # fmt: skip
     give_ids(prompts)
 
-    class Fed(Watched, grpo._Trainer):
+    class Fed(Watched, grpo_step.StepTrainer):
         def _sample(self, plan: Sequence[PlanRow]) -> list[list[Completion]]:
             if not sampled:
                 rows = [Completion("", a.response, False, row) for row in given]
@@ -80,7 +80,7 @@ def give_ids(prompts: Sequence[tuple[int, ...]]) -> None:
     def encode(tokenizer: Any, messages: Sequence[Message], prefill: str = "") -> list[int]:
         return list(prompts[int(messages[0]["content"])])
 
-    grpo.encode_prompt = sampler.encode_prompt = encode
+    grpo_step.encode_prompt = sampler.encode_prompt = encode
 
 
 def _numbered(number: int) -> list[Message]:

@@ -47,7 +47,7 @@ class Stage:
     @property
     def done(self) -> bool:
         """True once the stage has finished."""
-        return bool(read_json(self.path("manifest.json")).get("status") == "done")
+        return finished(self.folder)
 
     def open(
         self,
@@ -187,6 +187,11 @@ class Stage:
                 raise ArtifactError(
                     f"{self.folder}: its input {key} ({entry['path']}) has changed since; use --force to redo the stage"
                 )
+
+
+def finished(folder: Path) -> bool:
+    """Whether a stage's folder says that the stage has ended."""
+    return bool(read_json(folder / "manifest.json").get("status") == "done")
 
 
 def open_stage(

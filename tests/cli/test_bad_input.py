@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from cli.helpers import Realm, rows, snapshot, write_rows
+from realm_cli.cli import console
 
 ROLLOUT = ["rollout", "--run", "n", "-m", "solver:hasty", "--set", "data.domain=rulebook"]
 DISTILL = ["distill", "--run", "r", "--data-only"]
@@ -221,7 +222,9 @@ def test_the_table_is_long_enough() -> None:
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
-def test_bad_input(case: Case, world: Path, realm: Realm) -> None:
+def test_bad_input(case: Case, world: Path, realm: Realm, monkeypatch: pytest.MonkeyPatch) -> None:
+    for limit in ("_QUIET_SECONDS", "_WORTH_SECONDS"):  # no line of progress on a busy machine
+        monkeypatch.setattr(console, limit, 1e9)
     case.prepare()
     before = snapshot(world)
     result = realm(*case.args)

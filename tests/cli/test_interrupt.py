@@ -92,3 +92,18 @@ def test_an_interrupt_keeps_routes_and_a_rerun_completes_them(
     assert len({r["id"] for r in found}) == N
     assert len(asked) == N - len(kept.splitlines())
     assert json.loads(again.stdout)["routes"] == N
+
+
+def test_an_interrupt_in_a_librarys_exec_does_not_change_the_exit_code(tmp_path: Path) -> None:
+    """CPython ends such a process by SIGINT, however it was caught (also where SIGTERM came)."""
+    code = (
+        "import sys\n"
+        "from realm_cli.cli import app, console\n"
+        "console.show = lambda *given: exec('raise KeyboardInterrupt')\n"
+        "sys.exit(app.main(['domain', 'rulebook', '--n-train', '1', '--n-dev', '0', '--n-test', '1']))\n"
+    )
+    source = Path(__file__).resolve().parents[2] / "src"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(source)}, capture_output=True
+    )
+    assert done.returncode == 130, done.stderr

@@ -15,7 +15,8 @@ from peft import PeftModel
 from engines.toys import lora_state, toy_job, toy_loaded, toy_model, toy_nf4, toy_plan, toy_score
 from realm_cli.engines.batches import TokenRow
 from realm_cli.engines.callbacks import attach_lora
-from realm_cli.engines.grpo import RouteGrpoTrainer, _Trainer
+from realm_cli.engines.grpo import RouteGrpoTrainer
+from realm_cli.engines.grpo_step import StepTrainer
 from realm_cli.engines.loading import encode_completion, encode_prompt
 from realm_cli.errors import EngineError
 from realm_cli.protocols import Completion, Contrast, GenRequest, Member, RlJob, SamplingParams, Scored
@@ -70,7 +71,7 @@ class _OneStep:
         self.loaded = type(base)(**{**vars(base), "model": self.model})
         plan = toy_plan(1, config.groups_per_step, lambda step, slot: routed)
         job = toy_job(tmp_path, plan, 1, config.groups_per_step, config.group_size, score=score, **given)
-        self.trainer = _Trainer(job, self.loaded, config, 0, EngineConfig())
+        self.trainer = StepTrainer(job, self.loaded, config, 0, EngineConfig())
         rows = [{"prompt": row.id, "row": i} for i, row in enumerate(plan) for _ in range(config.group_size)]
         self.loss = float(self.trainer.training_step(self.model, rows))
         self.grads = self._take_grads()

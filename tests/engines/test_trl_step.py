@@ -13,7 +13,7 @@ from trl import GRPOTrainer as TrlTrainer
 
 from engines.toys import lora_state, toy_job, toy_loaded, toy_plan, toy_score
 from realm_cli.engines.callbacks import attach_lora
-from realm_cli.engines.grpo import _Trainer
+from realm_cli.engines.grpo_step import StepTrainer
 from realm_cli.engines.loading import LoadedModel, encode_prompt
 from realm_cli.protocols import Completion
 from realm_cli.recipe import BridgeConfig, EngineConfig, TrainRlConfig
@@ -48,7 +48,7 @@ def ours(tmp_path: Path, loss: str, shared: str) -> tuple[float, dict[str, torch
     job = toy_job(
         tmp_path, toy_plan(1, 2), 1, 2, G, on_metrics=log.append, score=toy_score(lambda t: float(t.startswith("a")))
     )
-    trainer = _Trainer(job, loaded, config, 0, EngineConfig(shared_prefix=shared))  # type: ignore[arg-type]
+    trainer = StepTrainer(job, loaded, config, 0, EngineConfig(shared_prefix=shared))  # type: ignore[arg-type]
     assert trainer.shared == (shared == "auto")
     trainer._sample = lambda plan: [[completion(loaded, t) for t in group] for group in TEXTS]
     trainer.train()

@@ -53,12 +53,20 @@ def _version(value: bool) -> None:
 
 @app.callback()
 def _root(
+    context: typer.Context,
     version: Annotated[
         Optional[bool],  # noqa: UP045
         typer.Option("--version", callback=_version, is_eager=True, help="Print the version and exit."),
     ] = None,
 ) -> None:
-    pass
+    from realm_cli.cli.context import processes
+    from realm_cli.errors import ConfigError
+
+    if processes() > 1 and context.invoked_subcommand != "train-rl":
+        raise ConfigError(
+            f"{context.invoked_subcommand}: runs in one process, and {processes()} were started; only train-rl shares "
+            "its work among processes, rollout and distill are divided by --shard"
+        )
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -90,6 +98,7 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     if code == 130:
         code = 143 if terminated else 130
+        exec("")  # CPython remembers an interrupt that passed through text (a library's own exec), and would die of it
         print("interrupted; what was written is kept, rerun with --resume to continue", file=sys.stderr)
     return code if isinstance(code, int) else 0
 

@@ -15,7 +15,8 @@ from realm_cli.errors import printable
 if TYPE_CHECKING:
     from realm_cli.stages.summary import Summary
 
-_QUIET_SECONDS = 15.0
+_QUIET_SECONDS = 15.0  # between lines of progress
+_WORTH_SECONDS = 2.0  # shorter work gets no line
 
 
 def show(summary: Summary, as_json: bool) -> None:
@@ -144,5 +145,5 @@ def _lines(label: str, total: int | None) -> Iterator[Callable[[int, str], None]
             say(line())
 
     yield advance
-    if time.monotonic() - started > 2:
+    if time.monotonic() - started > _WORTH_SECONDS:
         say(line())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -36,6 +37,17 @@ def load_context(recipe_name: str | None, run: Path | None, overrides: list[str]
     else:
         recipe = load_recipe(find_recipe(recipe_name) if recipe_name else None, overrides)
     return Context(recipe, run if run is not None else Path("runs") / recipe.name)
+
+
+def processes() -> int:
+    """How many torchrun or `accelerate launch` has started for this command."""
+    size = os.environ.get("WORLD_SIZE", "")
+    return int(size) if size.isdecimal() and int(size) > 0 else 1
+
+
+def follows() -> bool:
+    """Whether this process was started to help another one (engines/parallel.py)."""
+    return processes() > 1 and os.environ.get("RANK", "0") not in ("0", "")
 
 
 def find_recipe(name: str) -> Path:

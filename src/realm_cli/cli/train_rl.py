@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
 from realm_cli.cli.options import ForceOpt, JsonOpt, LogToOpt, ProblemsOpt, RecipeOpt, ResumeOpt, RunOpt, SetOpt
+
+if TYPE_CHECKING:
+    from realm_cli.cli.context import Context
+    from realm_cli.stages.train_rl import RlInputs
 
 
 def train_rl(
@@ -40,7 +44,7 @@ def train_rl(
 ) -> None:
     """GRPO on bare and routed prompts; the routes fade to none over --eaai-steps (EAAI).
 
-    A terminal shows how it goes; `realm watch` shows the same elsewhere.
+    A terminal shows how it goes; `realm watch` shows the same elsewhere. `accelerate launch` shares the work.
 
     \b
     Example: realm train-rl --recipe demo --steps 200 --eaai-steps 120
@@ -51,11 +55,11 @@ def train_rl(
 
     from realm_cli.checking import checking
     from realm_cli.cli.console import progress, say, show
-    from realm_cli.cli.context import existing, keep_recipe, load_context, problems_path
+    from realm_cli.cli.context import existing, follows, keep_recipe, load_context, problems_path
     from realm_cli.cli.live import live, tracked
     from realm_cli.cli.trackers import open_trackers
     from realm_cli.errors import ArtifactError
-    from realm_cli.run_folder import open_stage
+    from realm_cli.run_folder import finished, open_stage
     from realm_cli.stages.evaluate import load_routes, shown_for_test
     from realm_cli.stages.plan import plan_summary, run_plan
     from realm_cli.stages.problems import load_problems, pick
@@ -80,6 +84,10 @@ def train_rl(
         raise ArtifactError(
             f"{start}: no adapter_config.json; give an adapter folder, or --adapter none for the raw model"
         )
+    if follows():
+        if not plan_only and not (resume and finished(context.run / "train_rl")):
+            _follow(context, inputs, start)
+        return
     files = {"problems": path, "sets": sets_path, "adapter": start}
     stage = open_stage(context.run, "train_rl", context.recipe, files, resume=resume, force=force)
     keep_recipe(context, problems, begun=True)
@@ -104,3 +112,14 @@ def train_rl(
     stage.finish()
     keep_recipe(context, problems)
     show(summary, as_json)
+
+
+def _follow(context: Context, inputs: RlInputs, adapter: Path | None) -> None:
+    """Help the process that runs the stage (engines/parallel.py)."""
+    from realm_cli.engines.build import load_student
+    from realm_cli.engines.grpo import RouteGrpoTrainer
+    from realm_cli.stages.train_rl import follower_job
+
+    loaded = load_student(context.recipe, adapter=adapter, trainable=True)
+    trainer = RouteGrpoTrainer(loaded, context.recipe.train_rl, context.recipe.seed, context.recipe.engine)
+    trainer.follow(follower_job(context.run / "train_rl", context.recipe, inputs))

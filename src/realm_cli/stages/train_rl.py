@@ -22,6 +22,7 @@ from realm_cli.prompts import bare_messages, hinted_messages
 from realm_cli.protocols import (
     Completion,
     Contrast,
+    Member,
     Progress,
     RlJob,
     RlTrainer,
@@ -208,11 +209,36 @@ def run_train_rl(
             out_dir=stage.path("adapter"),
             resume=resume,
             revise=steering.revise,
-            members=lambda row, scored: members.members(row.members, [s.sample.r_ans for s in scored], row.lam),
+            members=choose_members,
             contrast=make_contrast(recipe, problems),
         )
         result = trainer.train(job)
     return _summary(stage, main, result, said)
+
+
+def follower_job(stage_folder: Path, recipe: Recipe, inputs: RlInputs) -> RlJob:
+    """What a process needs that helps another one with its run: no plan, and nothing that writes."""
+    config, problems = recipe.train_rl, {problem.id: problem for problem in [*inputs.train, *inputs.dev]}
+    return RlJob(
+        plan=(),
+        steps=config.steps,
+        groups_per_step=config.groups_per_step,
+        group_size=config.group_size,
+        score=make_scorer(recipe, problems),
+        bare_messages=lambda problem_id: bare_messages(problems[problem_id].question, recipe.prompt.style),
+        on_samples=lambda samples: None,
+        on_metrics=lambda row: None,
+        evaluate=lambda generator, step: {},
+        eval_every=config.eval_every,
+        out_dir=stage_folder / "adapter",
+        members=choose_members,
+        contrast=make_contrast(recipe, problems),
+    )
+
+
+def choose_members(row: PlanRow, scored: Sequence[Scored]) -> Sequence[Member]:
+    """External routes that join a bare group's loss."""
+    return members.members(row.members, [s.sample.r_ans for s in scored], row.lam)
 
 
 def _note(row: Mapping[str, Any]) -> str:
