@@ -12,7 +12,20 @@ from typing import Annotated, Optional
 import typer
 
 from realm_cli import __version__
-from realm_cli.cli import demo, distill, domain, evaluate, merge, refine, rollout, train_rl, verify, verify_run, watch
+from realm_cli.cli import (
+    demo,
+    distill,
+    domain,
+    evaluate,
+    merge,
+    refine,
+    rollout,
+    show,
+    train_rl,
+    verify,
+    verify_run,
+    watch,
+)
 
 _NO_MEMORY = (
     "error: out of memory; what was written is kept: free some, or lower engine.batch_rows, engine.kv_gib, "
@@ -39,6 +52,7 @@ app.command("refine")(refine.refine)
 app.command("train-rl")(train_rl.train_rl)
 app.command("eval")(evaluate.evaluate)
 app.command("merge")(merge.merge)
+app.command("show")(show.show)
 app.command("watch")(watch.watch)
 app.command("verify-run")(verify_run.verify_run)
 app.command("domain")(domain.domain)
