@@ -13,10 +13,13 @@ import typer
 
 from realm_cli import __version__
 from realm_cli.cli import (
+    check,
     demo,
     distill,
     domain,
     evaluate,
+    import_,
+    init,
     merge,
     refine,
     rollout,
@@ -45,6 +48,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+app.command("init")(init.init)
+app.command("import")(import_.import_)
+app.command("check")(check.check)
 app.command("distill")(distill.distill)
 app.command("rollout")(rollout.rollout)
 app.command("verify")(verify.verify)

@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# From problems and rules to an adapter and a report. Run it again after an interruption: finished work is kept.
+set -euo pipefail
+cd "$(dirname "$0")"
+
+TEACHER=${TEACHER:-jsonl:teacher.jsonl}            # e.g. openai:http://localhost:8000/v1#Qwen/Qwen2.5-32B-Instruct
+ROUTES=${ROUTES:-"jsonl:routes-a.jsonl jsonl:routes-b.jsonl"}   # other models, right and wrong: two or more
+common="--recipe recipe.yaml --run run"
+
+models=""
+for model in $ROUTES; do models="$models --model $model"; done
+
+realm check .
+realm rollout  $common $models                      # run/rollout/routes.jsonl: what other models say
+realm verify   $common --resume                     # run/verify/: which steps hold, sets of right and wrong routes
+realm distill  $common --resume --teacher "$TEACHER" --rules rules.md --notes notes.md   # run/distill/adapter
+realm refine   $common --resume                     # own right solutions, found with routes, learned without
+realm train-rl $common --resume                     # run/train_rl/adapter: the routes fade from the prompts
+realm eval     $common --resume --compare           # run/eval/report.json: by how much, with intervals

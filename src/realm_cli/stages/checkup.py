@@ -1,0 +1,212 @@
+"""What is missing or suspicious in a domain before hours are spent on it: problems, rules, recipe.
+
+Usage: `findings = check_problems(path) + check_rules(rules_text, problems)`; each says what to do
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from realm_cli.artifacts import iter_rows
+from realm_cli.errors import RealmError
+from realm_cli.method.answers import is_correct, known_types, to_number
+from realm_cli.method.contamination import contamination
+from realm_cli.method.scoring import smallest_detectable
+from realm_cli.records import Problem
+
+Level = Literal["error", "warning", "fine"]
+TOTAL, FEW_TRAIN, FEW_TEST = 8000, 50, 100  # characters of a long question; problems that are few
+MAJORITY, SPREAD = 0.6, 0.15  # share of one answer; difference of its share between splits
+DISCORDANT = 0.2  # share of test problems on which two models differ, for what can be detected
+_RULE = re.compile(r"^\s*(?:#+\s+|\d+[.)]\s+|[-*]\s+)?(?P<id>[A-Z]{1,4}-?\d+(?:\.\d+)*)\b", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line: what was found and what to do."""
+
+    level: Level
+    text: str
+
+
+def check_problems(path: Path) -> tuple[list[Finding], list[Problem]]:
+    """Findings about a problems file, and its readable rows."""
+    try:
+        problems = list(iter_rows(path, Problem, made_by="realm import"))
+    except RealmError as error:
+        return [Finding("error", str(error))], []
+    if not problems:
+        return [Finding("error", f"{path}: no rows; make them with `realm import`")], []
+    found = [
+        *_ids(problems),
+        *_answers(problems),
+        *_repeated(problems),
+        *_sizes(problems),
+        *_balance(problems),
+        *_leaks(problems),
+    ]
+    return found, problems
+
+
+def _ids(problems: Sequence[Problem]) -> Iterator[Finding]:
+    twice = [name for name, n in Counter(p.id for p in problems).items() if n > 1]
+    if twice:
+        yield Finding("error", f"{len(twice)} ids stand twice, e.g. {twice[0]}; give each problem its own")
+    else:
+        yield Finding("fine", f"{len(problems)} problems, each with an id of its own")
+
+
+def _answers(problems: Sequence[Problem]) -> Iterator[Finding]:
+    """Answers that their own type cannot read could never be right."""
+    types = Counter(problem.answer_type for problem in problems)
+    unknown = [name for name in types if name not in known_types()]
+    if unknown:
+        yield Finding("error", f"answer_type {unknown[0]!r} is unknown; known: {', '.join(known_types())}")
+        return
+    bad = [problem for problem in problems if not _readable(problem)]
+    if bad:
+        yield Finding(
+            "error",
+            f"{len(bad)} answers cannot be read as their type, e.g. {bad[0].id}: {bad[0].answer[:60]!r} as "
+            f"{bad[0].answer_type}; mend them, or change answer_type",
+        )
+    else:
+        yield Finding("fine", f"every answer is read as its type ({', '.join(f'{n} {t}' for t, n in types.items())})")
+    texts = [p for p in problems if p.answer_type == "text" and to_number(p.answer) is not None]
+    if len(texts) > len(problems) / 2:
+        yield Finding(
+            "warning", f"{len(texts)} answers of type text are numbers; type number also accepts 1,000 for 1000"
+        )
+
+
+def _readable(problem: Problem) -> bool:
+    if problem.answer_type == "choice" and not problem.choices:
+        return False
+    if problem.answer_type == "number" and to_number(problem.answer) is None:
+        return False
+    return is_correct(problem.answer, problem)
+
+
+def _repeated(problems: Sequence[Problem]) -> Iterator[Finding]:
+    homes: dict[str, Problem] = {}
+    same = conflicting = across = 0
+    example = ""
+    for problem in problems:
+        key = re.sub(r"\W+", " ", problem.question.lower()).strip()
+        other = homes.setdefault(key, problem)
+        if other is problem:
+            continue
+        same += 1
+        conflicting += other.answer != problem.answer
+        across += other.split != problem.split
+        example = example or f"{other.id} and {problem.id}"
+    if across:
+        yield Finding("error", f"{across} questions stand in two splits, e.g. {example}; keep each in one")
+    if conflicting:
+        yield Finding(
+            "warning", f"{conflicting} questions have two different answers, e.g. {example}; keep the right one"
+        )
+    if same and not across:
+        yield Finding("warning", f"{same} questions are asked twice, e.g. {example}; they count twice")
+    if not same:
+        yield Finding("fine", "no question is asked twice")
+
+
+def _sizes(problems: Sequence[Problem]) -> Iterator[Finding]:
+    counts = Counter[str](problem.split for problem in problems)
+    for split, why in (("train", "nothing can be learned"), ("test", "nothing can be shown")):
+        if not counts[split]:
+            yield Finding("error", f'no problem has split "{split}": {why}; mark some rows')
+    if not counts["dev"]:
+        yield Finding(
+            "warning", 'no problem has split "dev": train-rl cannot choose the best adapter; mark 50 to 200 rows'
+        )
+    if 0 < counts["train"] < FEW_TRAIN:
+        yield Finding("warning", f"only {counts['train']} training problems; the method was tried with 300 and more")
+    if counts["test"]:
+        least = smallest_detectable(counts["test"], DISCORDANT)
+        level: Level = "warning" if counts["test"] < FEW_TEST else "fine"
+        yield Finding(
+            level,
+            f"{counts['test']} test problems: differences from {100 * least:.0f} points on can be shown "
+            f"(80 % power, where models differ on {DISCORDANT:.0%} of them)",
+        )
+    long = [problem for problem in problems if len(problem.question) > TOTAL]
+    if long:
+        yield Finding(
+            "warning",
+            f"{len(long)} questions have over {TOTAL} characters, e.g. {long[0].id}; raise max_tokens or cut them",
+        )
+
+
+def _balance(problems: Sequence[Problem]) -> Iterator[Finding]:
+    """How good is who always gives one answer?"""
+    shares: dict[str, float] = {}
+    for split in ("train", "test"):
+        answers = Counter(p.answer.lower() for p in problems if p.split == split)
+        if not answers:
+            continue
+        (answer, n), total = answers.most_common(1)[0], sum(answers.values())
+        shares[split] = n / total
+        if n / total > MAJORITY:
+            yield Finding(
+                "warning", f'always saying "{answer[:40]}" is right on {n / total:.0%} of {split}; report against that'
+            )
+    if len(shares) == 2 and abs(shares["train"] - shares["test"]) > SPREAD:
+        yield Finding(
+            "warning", "the most frequent answer's share differs between train and test; draw the splits anew"
+        )
+
+
+def _leaks(problems: Sequence[Problem]) -> Iterator[Finding]:
+    train, test = (
+        {p.id: p.question for p in problems if p.split == split and p.question} for split in ("train", "test")
+    )
+    touched = contamination(train, test)
+    if touched:
+        name, other = next(iter(touched.items()))
+        yield Finding(
+            "warning",
+            f"{len(touched)} of {len(test)} test questions share 13 words in a row with a training one, e.g. {name} "
+            f"and {other}; look whether it is a common case text or a leak",
+        )
+    elif train and test:
+        yield Finding("fine", "no test question shares 13 words in a row with a training question")
+    told = [
+        p for p in problems if p.answer_type == "text" and len(p.answer) > 20 and p.answer.lower() in p.question.lower()
+    ]
+    if told:
+        yield Finding("warning", f"{len(told)} questions contain their answer, e.g. {told[0].id}; take it out")
+
+
+def check_rules(text: str, place: Path, problems: Sequence[Problem]) -> list[Finding]:
+    """Findings about the rules that the teacher sees. Rules with ids (R1, A-2.3) are compared with `rule_ids`."""
+    if not text.strip():
+        return [Finding("error", f"{place}: empty; write the rules that a teacher needs to solve the problems")]
+    found = [Finding("fine", f"{place}: {len(text.split())} words of rules for the teacher")]
+    copied = [p for p in problems if len(p.question) > 40 and p.question in text]
+    if copied:
+        found.append(
+            Finding("warning", f"{place}: holds the question of {copied[0].id}; rules should not be worked examples")
+        )
+    used = {rule for problem in problems for rule in problem.rule_ids or ()}
+    named = {match["id"] for match in _RULE.finditer(text)}
+    if used and named:
+        idle, unknown = sorted(named - used), sorted(used - named)
+        if idle:
+            found.append(
+                Finding(
+                    "warning",
+                    f"{place}: no problem needs {len(idle)} of {len(named)} rules, e.g. {', '.join(idle[:3])}",
+                )
+            )
+        if unknown:
+            found.append(
+                Finding("warning", f"{place}: problems name rules that it lacks, e.g. {', '.join(unknown[:3])}")
+            )
+    return found

@@ -1,0 +1,321 @@
+"""Other people's tables as Problem rows: columns mapped, answer types guessed, splits made, rejects with reasons.
+
+Usage: `found = convert(read_table(path), Columns(question="text", answer="label"), Options())`; found.problems
+
+Splits that the table lacks are drawn by a hash of the question, so that a question asked twice is never on both sides,
+and a longer table keeps the splits of its old rows.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, get_args
+
+from pydantic import ValidationError
+
+from realm_cli.errors import ConfigError, DataError
+from realm_cli.method.answers import known_types, stated_answer, to_number
+from realm_cli.records import Problem, Split
+
+Cells = dict[str, Any]
+SPLITS = {"training": "train", "validation": "dev", "valid": "dev", "val": "dev", "development": "dev", "eval": "test"}
+SPLITS |= {name: name for name in get_args(Split)}
+LABELS, LABEL_WORDS = 20, 6  # most distinct answers, and words in one, that still look like labels
+DELIMITERS = ",;\t|"
+_NAME = re.compile(r"\{([^{}\n]{1,100})\}")
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Which column is what. question: a column's name, or a text with {column} in it."""
+
+    question: str
+    answer: str
+    id: str | None = None
+    split: str | None = None
+    group: str | None = None
+    solution: str | None = None
+    choices: Sequence[str] = ()  # one column that holds a list, or one column for each choice
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the table does not say. answer_type None: guessed."""
+
+    answer_type: str | None = None
+    dev: float = 0.1
+    test: float = 0.2
+    seed: int = 0
+    domain: str = ""
+    prefix: str = "row"
+
+
+@dataclass
+class Imported:
+    """problems, rejects as (place, reason, cells), and what was guessed, in words."""
+
+    problems: list[Problem] = field(default_factory=list)
+    rejects: list[tuple[str, str, Cells]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+
+def read_table(path: Path) -> tuple[list[tuple[str, Cells]], list[str]]:
+    """((place, cells) of each row, notes) of a JSONL, JSON, CSV or TSV file. DataError."""
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DataError(
+            f"{path}: {error.strerror or error}; give a .jsonl, .json, .csv, .tsv or .parquet file"
+        ) from None
+    notes = []
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        text = data.decode("cp1252", "replace")
+        notes.append("not UTF-8: read as Windows-1252; look at letters with accents")
+    if "\x00" in text[:1000]:
+        raise DataError(f"{path}: not a text table; give a .jsonl, .json, .csv, .tsv or .parquet file")
+    kind = path.suffix.lower()
+    rows = _json_rows(path, text, kind) if kind in (".jsonl", ".ndjson", ".json") else _csv_rows(path, text, notes)
+    if not rows:
+        raise DataError(f"{path}: no rows; check that it is the file that you mean")
+    return rows, notes
+
+
+def _json_rows(path: Path, text: str, kind: str) -> list[tuple[str, Cells]]:
+    rows: list[tuple[str, Any]] = []
+    try:
+        if kind == ".json":
+            data = json.loads(text)
+            data = next((v for v in data.values() if isinstance(v, list)), data) if isinstance(data, dict) else data
+            rows = [(f"row {i}", row) for i, row in enumerate(data if isinstance(data, list) else [], 1)]
+        else:
+            for number, line in enumerate(text.splitlines(), 1):
+                if line.strip():
+                    rows.append((f"line {number}", json.loads(line)))
+    except (ValueError, RecursionError) as error:
+        place = "" if kind == ".json" else f":{len(rows) + 1}"
+        raise DataError(f"{path}{place}: broken JSON ({error}); mend or delete the line") from None
+    wrong = next((place for place, row in rows if not isinstance(row, dict)), None)
+    if wrong is not None:
+        raise DataError(f"{path}: {wrong} is not an object; each row needs named fields")
+    return rows
+
+
+def _csv_rows(path: Path, text: str, notes: list[str]) -> list[tuple[str, Cells]]:
+    head = text.partition("\n")[0]
+    delimiter = "\t" if path.suffix.lower() in (".tsv", ".tab") else max(DELIMITERS, key=head.count)
+    if delimiter != "," and path.suffix.lower() == ".csv":
+        notes.append(f"columns are divided by {delimiter!r}")
+    csv.field_size_limit(10_000_000)
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, restkey="", strict=False)
+    try:
+        names = list(reader.fieldnames or [])
+        rows = [(f"line {reader.line_num}", row) for row in reader]
+    except csv.Error as error:
+        raise DataError(f"{path}: line {reader.line_num}: {error}; check its quotes") from None
+    twice = [name for name, n in Counter(names).items() if n > 1]
+    if twice:
+        raise DataError(f"{path}: two columns are named {twice[0]!r}; rename one")
+    return rows
+
+
+def convert(rows: Iterable[tuple[str, Cells]], columns: Columns, options: Options, name: str = "the table") -> Imported:
+    """Problem rows of a table. ConfigError for columns that it has not, or options that make no sense."""
+    rows = list(rows)
+    if options.answer_type is not None and options.answer_type not in known_types():
+        raise ConfigError(f"--answer-type {options.answer_type}: unknown; choose one of {', '.join(known_types())}")
+    if min(options.dev, options.test) < 0 or options.dev + options.test >= 1:
+        raise ConfigError("--dev and --test: shares from 0 on, together below 1, e.g. --dev 0.1 --test 0.2")
+    _check_columns(rows, columns, name)
+    found = Imported()
+    drafts = []
+    for place, cells in rows:
+        draft = _draft(cells, columns)
+        if isinstance(draft, str):
+            found.rejects.append((place, draft, cells))
+        else:
+            drafts.append((place, cells, draft))
+    kind = options.answer_type or _guess([draft for _, _, draft in drafts], found.notes)
+    base = _index_base([draft for _, _, draft in drafts]) if kind == "choice" else 0
+    seen: dict[str, tuple[str, str]] = {}  # question -> place, answer
+    ids: set[str] = set()
+    for number, (place, cells, draft) in enumerate(drafts, 1):
+        draft["answer_type"] = kind
+        draft["id"] = str(draft.get("id") or f"{options.prefix}-{number:06d}")
+        draft["domain"] = options.domain
+        draft.setdefault("split", split_of(draft["question"], options))
+        reason = _wrong(draft, kind, base, seen, ids)
+        if not reason:
+            try:
+                found.problems.append(Problem.model_validate(draft))
+            except ValidationError as error:
+                reason = str(error.errors()[0]["msg"])
+        if reason:
+            found.rejects.append((place, reason, cells))
+            continue
+        ids.add(draft["id"])
+        seen[_key(draft["question"])] = (place, draft["answer"])
+    if columns.split is None and found.problems:
+        shares = f"dev {options.dev:.0%}, test {options.test:.0%}"
+        found.notes.append(f"no --split column: drawn by question ({shares}, seed {options.seed})")
+    return found
+
+
+def split_of(question: str, options: Options) -> str:
+    """A split by the question's hash, so that a repeated question never stands on both sides."""
+    digest = hashlib.sha256(f"{options.seed}\0{_key(question)}".encode()).digest()
+    at = int.from_bytes(digest[:8], "big") / 2**64
+    return "test" if at < options.test else "dev" if at < options.test + options.dev else "train"
+
+
+def _key(question: str) -> str:
+    """As `load_problems` compares questions."""
+    return re.sub(r"\W+", " ", question.lower()).strip()
+
+
+def _check_columns(rows: Sequence[tuple[str, Cells]], columns: Columns, name: str) -> None:
+    known = dict.fromkeys(key for _, cells in rows[:1000] for key in cells)
+    wanted = {"--question": _names(columns.question, known), "--choices": list(columns.choices)}
+    singles = {"answer": columns.answer, "id": columns.id, "split": columns.split, "group": columns.group}
+    singles |= {"solution": columns.solution}
+    wanted |= {f"--{key}": [value] for key, value in singles.items() if value is not None}
+    for option, names in wanted.items():
+        for column in names:
+            if column not in known:
+                raise ConfigError(f"{option} {column}: {name} has no such column; it has {', '.join(map(str, known))}")
+
+
+def _names(template: str, known: Mapping[str, Any]) -> list[str]:
+    return [template] if template in known or "{" not in template else _NAME.findall(template)
+
+
+def _draft(cells: Cells, columns: Columns) -> dict[str, Any] | str:
+    """The row's fields as they stand, or why there are none."""
+    if columns.question in cells or "{" not in columns.question:
+        question = _text(cells.get(columns.question))
+    else:
+        question = _NAME.sub(lambda m: _text(cells.get(m[1])), columns.question.replace("\\n", "\n")).strip()
+    answer = _text(cells.get(columns.answer))
+    if not question:
+        return "empty question"
+    if not answer:
+        return "empty answer"
+    draft: dict[str, Any] = {"question": question, "answer": answer}
+    if "####" in answer and (stated := stated_answer(answer)):  # GSM8K: the solution, then the answer
+        draft |= {"answer": stated, "gold_solution": answer}
+    for key, column in (("id", columns.id), ("group", columns.group), ("gold_solution", columns.solution)):
+        if column is not None and _text(cells.get(column)):
+            draft[key] = _text(cells.get(column))
+    if columns.split is not None:
+        split = SPLITS.get(_text(cells.get(columns.split)).lower())
+        if split is None:
+            return f"split {_text(cells.get(columns.split))!r}: not one of {', '.join(SPLITS)}"
+        draft["split"] = split
+    if columns.choices:
+        choices = _choices(cells, columns.choices)
+        if len(choices) < 2:
+            return "fewer than two choices"
+        draft["choices"] = choices
+    return draft
+
+
+def _choices(cells: Cells, columns: Sequence[str]) -> list[str]:
+    """A list, {"text": [...]} (ARC), JSON of these, or a text divided by | or ;."""
+    if len(columns) > 1:
+        return [text for column in columns if (text := _text(cells.get(column)))]
+    value = cells.get(columns[0])
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            value = re.split(r"[|;]", value)
+    if isinstance(value, Mapping):
+        value = value.get("text", list(value.values()))
+    return [_text(one) for one in value if _text(one)] if isinstance(value, list | tuple) else []
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return (value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)).strip()
+
+
+def _guess(drafts: Sequence[Mapping[str, Any]], notes: list[str]) -> str:
+    """The answer type that all answers fit, and why, as a note."""
+    answers = [str(draft["answer"]) for draft in drafts]
+    distinct = set(map(str.lower, answers))
+    if drafts and all("choices" in draft for draft in drafts):
+        kind, why = "choice", "every row has choices"
+    elif answers and all(map(_is_number, answers)):
+        kind, why = "number", "every answer is a number"
+    elif any("\\" in answer or "$" in answer for answer in answers):
+        kind, why = "expr", "some answers are formulas"
+    elif len(distinct) <= min(LABELS, len(answers) // 3) and all(len(a.split()) <= LABEL_WORDS for a in distinct):
+        kind, why = "label", f"{len(distinct)} different answers: {', '.join(sorted(distinct)[:6])}"
+    else:
+        kind, why = "text", f"{len(distinct)} different answers, not all numbers"
+    notes.append(f"answer type {kind}: {why} (--answer-type changes it)")
+    return kind
+
+
+def _is_number(answer: str) -> bool:
+    """A number with at most a sign, a currency and a unit; x^2 and \\frac{1}{2} are formulas."""
+    return to_number(answer) is not None and len(answer.split()) <= 3 and not re.search(r"[\\^=]", answer)
+
+
+def _index_base(drafts: Sequence[Mapping[str, Any]]) -> int | None:
+    """From where choices are counted, if all answers are their numbers; None if they are not."""
+    answers = [str(draft["answer"]) for draft in drafts]
+    if not all(answer.isdecimal() and len(answer) < 3 for answer in answers):
+        return None
+    if any(answer in draft.get("choices", ()) for answer, draft in zip(answers, drafts, strict=True)):
+        return None  # the choices are numbers themselves
+    return min(map(int, answers), default=0) and 1
+
+
+def _wrong(
+    draft: dict[str, Any], kind: str, base: int | None, seen: Mapping[str, tuple[str, str]], ids: set[str]
+) -> str:
+    """Why a row cannot be used, "" if it can; a choice's answer becomes its letter."""
+    earlier = seen.get(_key(draft["question"]))
+    if earlier is not None:
+        same = "the same answer" if earlier[1] == draft["answer"] else f"another answer ({earlier[1]})"
+        return f"the question of {earlier[0]} again, with {same}"
+    if draft["id"] in ids:
+        return f"id {draft['id']} again"
+    if kind == "number" and to_number(draft["answer"]) is None:
+        return f"answer {draft['answer'][:60]!r} is no number"
+    if kind != "choice":
+        return ""
+    choices, answer = draft.get("choices", []), draft["answer"]
+    letters = [chr(65 + i) for i in range(len(choices))]
+    if base is not None and answer.isdecimal() and 0 <= int(answer) - base < len(choices):
+        draft["answer"] = letters[int(answer) - base]
+    elif answer.strip("(). ").upper() in letters:
+        draft["answer"] = answer.strip("(). ").upper()
+    elif answer in choices:
+        draft["answer"] = letters[choices.index(answer)]
+    else:
+        return f"answer {answer[:60]!r} is none of the choices"
+    return ""
+
+
+def place_counts(problems: Sequence[Problem]) -> Iterator[tuple[str, int, int, str]]:
+    """(split, problems, different answers, the most frequent answer) by split."""
+    for split in get_args(Split):
+        chosen = [problem.answer for problem in problems if problem.split == split]
+        common = Counter(chosen).most_common(1)
+        yield split, len(chosen), len(set(chosen)), f"{common[0][0]} ({common[0][1]})" if common else "-"

@@ -1,0 +1,159 @@
+"""realm init, import and check, as somebody with a table of cases uses them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cli.helpers import Realm, rows, write_rows
+
+CSV = "case;result;part\n" + "".join(
+    f"Case {i}: who pays {i}?;{'yes' if i % 3 else 'no'};{'test' if i > 20 else 'train'}\n" for i in range(30)
+)
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_a_table_becomes_problems(place: Path, realm: Realm) -> None:
+    Path("cases.csv").write_text(CSV + ";no;train\nCase 1: who pays 1?;no;train\n")
+    words = ["import", "cases.csv", "-q", "case", "-a", "result", "--split", "part", "-o", "d/problems.jsonl"]
+    result = realm(*words, "--preview")
+    assert result.code == 0 and not Path("d").exists()
+    result = realm(*words)
+    assert (result.code, result.err) == (0, "")
+    out = " ".join(result.out.split())
+    assert "columns are divided by ';'" in out and "answer type label: 2 different answers: no, yes" in out
+    assert "cases-000001 (train): Case 0: who pays 0? -> no" in out
+    assert "left out 1 rows: empty question, e.g. line 32" in out and "next: realm check d/problems.jsonl" in out
+    problems = rows(Path("d/problems.jsonl"))
+    assert len(problems) == 30 and {p["split"] for p in problems} == {"train", "test"}
+    assert [row["reason"] for row in rows(Path("d/rejects.jsonl"))] == [
+        "empty question", "the question of line 3 again, with another answer (yes)",
+    ]  # fmt: skip
+    again = realm(*words)
+    assert again.code == 1 and "d/problems.jsonl: exists; add --force" in again.err
+    data = json.loads(realm(*words, "--force", "--json").out)
+    assert (data["problems"], data["rejected"], data["splits"]) == (30, 2, {"train": 21, "dev": 0, "test": 9})
+
+
+def test_parquet_and_folders_are_read(place: Path, realm: Realm) -> None:
+    from datasets import Dataset
+
+    Dataset.from_list([{"q": f"how many {i}?", "a": i} for i in range(12)]).to_parquet("x.parquet")
+    assert realm("import", "x.parquet", "-q", "q", "-a", "a", "--dev", "0.2").code == 0
+    assert [p["answer"] for p in rows(Path("problems.jsonl"))] == [str(i) for i in range(12)]
+    Path("hub").mkdir()
+    for split in ("train", "test"):
+        write_rows(Path("hub") / f"{split}.jsonl", [{"q": f"{split} {i}?", "a": i} for i in range(4)])
+    assert realm("import", "hub", "-q", "q", "-a", "a", "--split", "split", "-o", "y.jsonl").code == 0
+    assert sorted(p["split"] for p in rows(Path("y.jsonl"))) == ["test"] * 4 + ["train"] * 4
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (["none.csv", "-q", "q", "-a", "a"], "none.csv: not found; check the path"),
+        (
+            ["cases.csv", "-q", "text", "-a", "result"],
+            "--question text: cases.csv has no such column; it has case, result",
+        ),
+        (
+            ["cases.csv", "-q", "case", "-a", "result", "--answer-type", "number"],
+            "none of the 30 rows can be used, e.g. line 2",
+        ),
+        (["broken.parquet", "-q", "q", "-a", "a"], "broken.parquet: cannot be read"),
+        (["cases.csv", "-q", "case", "-a", "result", "--test", "1"], "--dev and --test: shares from 0 on"),
+    ],
+)
+def test_import_says_what_is_wrong(args: list[str], says: str, place: Path, realm: Realm) -> None:
+    Path("cases.csv").write_text(CSV)
+    Path("broken.parquet").write_bytes(b"PAR1 no")
+    result = realm("import", *args)
+    assert result.code == 1 and says in result.err and len(result.lines) == 1 and result.out == ""
+    assert not Path("problems.jsonl").exists()
+
+
+def problem(i: int, **changes: Any) -> dict[str, Any]:
+    split = ("train", "dev", "test")[i % 3]
+    return {"id": f"p{i}", "question": f"How many are {i} things?", "answer": str(i), "answer_type": "number",
+            "split": split, **changes}  # fmt: skip
+
+
+LONG = "the landlord shall give notice of at least thirty days before any entry into the rented rooms"
+TWICE = {"question": "How many are 0 things?"}
+FOUND: dict[str, tuple[list[dict[str, Any]], str, int]] = {
+    "fine": ([], "ok 300 problems, each with an id of its own", 0),
+    "doubled id": ([problem(301, id="p1")], "ERROR 1 ids stand twice, e.g. p1", 1),
+    "odd answer": ([problem(301, answer="many")], "ERROR 1 answers cannot be read as their type, e.g. p301: 'many'", 1),
+    "no choices": ([problem(301, answer_type="choice")], "ERROR 1 answers cannot be read as their type", 1),
+    "unknown type": ([problem(301, answer_type="x")], "ERROR answer_type 'x' is unknown", 1),
+    "two splits": ([problem(301, **TWICE, split="test")], "ERROR 1 questions stand in two splits", 1),
+    "two answers": ([problem(303, **TWICE)], "warning 1 questions have two different answers, e.g. p0 and p303", 0),
+    "one answer": ([problem(3 * i, id=f"x{i}", question=f"What is {i}?", answer="7") for i in range(300)],
+        'warning always saying "7" is right on 75% of train', 0),
+    "shared words": ([problem(303, question=f"{LONG} a?"), problem(302, question=f"{LONG} b?")],
+        "warning 1 of 101 test questions share 13 words in a row with a training one, e.g. p302 and p303", 0),
+    "long": ([problem(303, question="w " * 5000)], "warning 1 questions have over 8000 characters", 0),
+    "idle rules": ([problem(303, rule_ids=["R1"])], "warning rules.md: no problem needs 1 of 2 rules, e.g. R2", 0),
+    "unknown rules": ([problem(303, rule_ids=["R9"])], "warning rules.md: problems name rules that it lacks", 0),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", FOUND.values(), ids=FOUND)
+def test_check_finds_it(case: tuple[list[dict[str, Any]], str, int], place: Path, realm: Realm) -> None:
+    more, says, code = case
+    write_rows(Path("problems.jsonl"), [*(problem(i) for i in range(300)), *more])
+    Path("rules.md").write_text("# Rules\n\nR1 count\nR2 add\n")
+    result = realm("check", ".")
+    assert (result.code, result.err) == (code, "")
+    assert says in " ".join(result.out.split())
+
+
+FILES: dict[str, tuple[Callable[[], object], str]] = {
+    "no problems": (lambda: Path("problems.jsonl").unlink(), "ERROR problems.jsonl: not found"),
+    "broken problems": (lambda: Path("problems.jsonl").write_text("{"), "ERROR problems.jsonl:1"),
+    "empty problems": (lambda: Path("problems.jsonl").write_text(""), "ERROR problems.jsonl: no rows"),
+    "empty rules": (lambda: Path("rules.md").write_text(" "), "ERROR rules.md: empty"),
+    "rules in bytes": (lambda: Path("rules.md").write_bytes(b"\xff\xfe"), "ERROR rules.md: cannot be read as UTF-8"),
+    "broken recipe": (lambda: Path("recipe.yaml").write_text("a: ["), "ERROR recipe.yaml: line 1"),
+    "unknown key": (lambda: Path("recipe.yaml").write_text("a: 1"), "ERROR recipe.yaml: a: unknown key"),
+    "no test": (lambda: write_rows(Path("problems.jsonl"), [problem(0)]), 'ERROR no problem has split "test"'),
+}
+
+
+@pytest.mark.parametrize("case", FILES.values(), ids=FILES)
+def test_check_finds_broken_files(case: tuple[Callable[[], object], str], place: Path, realm: Realm) -> None:
+    write_rows(Path("problems.jsonl"), [problem(i) for i in range(30)])
+    Path("rules.md").write_text("Count.\n")
+    case[0]()
+    result = realm("check", "problems.jsonl" if Path("recipe.yaml").exists() else ".")
+    assert result.code == 1 and case[1] in " ".join(result.out.split()) and "Traceback" not in result.err
+
+
+def test_a_new_domain_is_checked_and_runs(place: Path, realm: Realm) -> None:
+    result = realm("init", "mine")
+    assert result.code == 0 and "next: realm check mine" in result.err
+    checked = json.loads(realm("check", "mine", "--json").out)
+    assert (checked["errors"], checked["warnings"]) == (0, 0)
+    assert os.access("mine/pipeline.sh", os.X_OK)
+    subprocess.run(["bash", "-n", "mine/pipeline.sh"], check=True)
+    again = realm("init", "mine")
+    assert again.code == 1 and "mine/README.md: exists; choose a new folder" in again.err
+    os.chdir("mine")
+    common = ["--recipe", "recipe.yaml", "--run", "run"]
+    small = ["--set", "distill.sft.max_steps=2", "--set", "distill.limit=20"]
+    assert realm("rollout", *common, "--model", "jsonl:routes-a.jsonl", "--model", "jsonl:routes-b.jsonl").code == 0
+    assert realm("verify", *common).code == 0
+    taught = ["--teacher", "jsonl:teacher.jsonl", "--rules", "rules.md", "--notes", "notes.md"]
+    assert realm("distill", *common, *taught, *small).code == 0
+    assert (place / "mine" / "run" / "distill" / "adapter" / "adapter_model.safetensors").exists()

@@ -1,0 +1,183 @@
+"""Tables of all kinds as problems."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from realm_cli.errors import ConfigError, DataError
+from realm_cli.method.answers import is_correct
+from realm_cli.stages.importing import Columns, Imported, Options, convert, read_table, split_of
+
+QA = Columns(question="q", answer="a")
+
+
+def table(*rows: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    return [(f"line {i}", row) for i, row in enumerate(rows, 1)]
+
+
+def answers(found: Imported) -> list[str]:
+    return [problem.answer for problem in found.problems]
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "cells"),
+    [
+        ("x.csv", b'q,a\n"one, two",3\n', {"q": "one, two", "a": "3"}),
+        ("x.csv", "\ufeffq;a\nwie viel?;1,5\n".encode(), {"q": "wie viel?", "a": "1,5"}),
+        ("x.csv", "q,a\ncafé,1\n".encode("cp1252"), {"q": "café", "a": "1"}),
+        ("x.csv", b'q,a\n"two\nlines",1\n', {"q": "two\nlines", "a": "1"}),
+        ("x.tsv", b"q\ta\none, two\t3\n", {"q": "one, two", "a": "3"}),
+        ("x.jsonl", b'\n{"q": "x", "a": 3}\n', {"q": "x", "a": 3}),
+        ("x.json", b'[{"q": "x", "a": 3}]', {"q": "x", "a": 3}),
+        ("x.json", b'{"version": 1, "data": [{"q": "x", "a": 3}]}', {"q": "x", "a": 3}),
+    ],
+)
+def test_tables_are_read(name: str, data: bytes, cells: dict[str, Any], tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.write_bytes(data)
+    rows, notes = read_table(path)
+    assert [row for _, row in rows] == [cells]
+    assert bool(notes) == (b";" in data or b"\xe9" in data)
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "says"),
+    [
+        ("none.csv", None, "No such file"),
+        ("x.csv", b"", "no rows"),
+        ("x.csv", b"q,a\n", "no rows"),
+        ("x.csv", b"q,q\n1,2\n", "two columns are named 'q'"),
+        ("x.csv", b"\x00\x01\x02\x00", "not a text table"),
+        ("x.jsonl", b'{"q": 1}\n{broken\n', "x.jsonl:2: broken JSON"),
+        ("x.jsonl", b"[1]\n", "line 1 is not an object"),
+        ("x.json", b"{", "broken JSON"),
+        ("x.json", b"[" * 100_000, "broken JSON"),
+    ],
+)
+def test_what_is_no_table_is_one_line(name: str, data: bytes | None, says: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    if data is not None:
+        path.write_bytes(data)
+    with pytest.raises(DataError, match=says):
+        read_table(path)
+
+
+def test_columns_that_are_not_there_are_named_with_those_that_are() -> None:
+    for columns, says in (
+        (Columns("text", "a"), "--question text: the table has no such column; it has q, a"),
+        (Columns("{q} {x}", "a"), "--question x: "),
+        (Columns("q", "a", split="s"), "--split s: "),
+        (Columns("q", "a", choices=["A", "B"]), "--choices A: "),
+    ):
+        with pytest.raises(ConfigError, match=says.replace("{", "\\{")):
+            convert(table({"q": "x", "a": "1"}), columns, Options())
+
+
+def test_questions_of_several_columns() -> None:
+    columns = Columns("Facts: {facts}\\n\\n{q.x}{__class__}?", "a")
+    found = convert(table({"facts": "f {q}", "q.x": " y", "__class__": 3, "a": "1"}), columns, Options())
+    assert found.problems[0].question == "Facts: f {q}\n\ny3?"  # plain names only, and nothing is filled in twice
+
+
+@pytest.mark.parametrize(
+    ("given", "kind"),
+    [
+        (["1", "$2,000", "3.5 kg"], "number"),
+        (["Yes", "no"] * 6, "label"),
+        (["\\frac{1}{2}", "x^2"], "expr"),
+        (["a long answer in words", "another one", "12"], "text"),
+        ([True, False] * 6, "label"),
+    ],
+)
+def test_answer_types_are_guessed(given: list[Any], kind: str) -> None:
+    found = convert(table(*({"q": f"question {i}", "a": a} for i, a in enumerate(given))), QA, Options())
+    assert {problem.answer_type for problem in found.problems} == {kind} and not found.rejects
+    assert found.notes[0].startswith(f"answer type {kind}: ")
+
+
+@pytest.mark.parametrize(
+    ("answer", "choices", "want"),
+    [
+        (["a", "(B)", "C."], ["x", "y", "z"], ["A", "B", "C"]),
+        (["y", "x", "z"], ["x", "y", "z"], ["B", "A", "C"]),
+        ([0, 2, 1], ["x", "y", "z"], ["A", "C", "B"]),
+        ([1, 3, 2], ["x", "y", "z"], ["A", "C", "B"]),
+        ([7, 9, 8], [7, 8, 9], ["A", "C", "B"]),  # the choices are numbers themselves
+        (["B", "A", "C"], {"label": ["A", "B", "C"], "text": ["x", "y", "z"]}, ["B", "A", "C"]),
+        (["B", "A", "C"], '["x", "y", "z"]', ["B", "A", "C"]),
+        (["B", "A", "C"], "x | y | z", ["B", "A", "C"]),
+    ],
+)
+def test_choices_become_letters(answer: list[Any], choices: Any, want: list[str]) -> None:
+    rows = table(*({"q": f"question {i}", "a": a, "c": choices} for i, a in enumerate(answer)))
+    found = convert(rows, Columns("q", "a", choices=["c"]), Options())
+    assert answers(found) == want and found.problems[0].answer_type == "choice"
+    assert all(is_correct(problem.answer, problem) for problem in found.problems)
+
+
+def test_choices_of_several_columns() -> None:
+    rows = table({"q": "x", "A": "one", "B": "two", "a": "two"})
+    assert answers(convert(rows, Columns("q", "a", choices=["A", "B"]), Options())) == ["B"]
+
+
+def test_rejects_have_reasons() -> None:
+    rows = table(
+        {"q": "x", "a": "1", "s": "train", "i": "n"},
+        {"q": " ", "a": "1", "s": "train", "i": "b"},
+        {"q": "y", "a": None, "s": "train", "i": "c"},
+        {"q": "X!", "a": "1", "s": "train", "i": "d"},
+        {"q": "x", "a": "2", "s": "train", "i": "e"},
+        {"q": "z", "a": "3", "s": "other", "i": "f"},
+        {"q": "u", "a": "four", "s": "VALIDATION", "i": "g"},
+        {"q": "v", "a": "5", "s": "test", "i": "n"},
+        {"q": "w", "a": "6", "s": "Test", "i": "h"},
+    )
+    found = convert(rows, Columns("q", "a", id="i", split="s"), Options(answer_type="number"))
+    assert [(p.id, p.split) for p in found.problems] == [("n", "train"), ("h", "test")]
+    reasons = [reason for _, reason, _ in found.rejects]
+    assert reasons[:3] == [
+        "empty question",
+        "empty answer",
+        "split 'other': not one of " + reasons[2].split("of ", 1)[1],
+    ]
+    assert reasons[3:] == [
+        "the question of line 1 again, with the same answer",
+        "the question of line 1 again, with another answer (1)",
+        "answer 'four' is no number",
+        "id n again",
+    ]
+
+
+def test_gsm8k_answers_are_taken_apart() -> None:
+    found = convert(table({"q": "x", "a": "2 + 2 = <<2+2=4>>4\n#### 4"}), QA, Options())
+    assert answers(found) == ["4"] and (found.problems[0].gold_solution or "").startswith("2 + 2")
+
+
+@given(st.text(min_size=1), st.integers(0, 5))
+def test_a_question_asked_twice_is_on_one_side(question: str, seed: int) -> None:
+    options = Options(seed=seed)
+    assert split_of(question, options) == split_of(f" {question.lower()} !", options)
+
+
+def test_shares_are_met() -> None:
+    found = [split_of(f"question {i}", Options(dev=0.1, test=0.3)) for i in range(4000)]
+    assert abs(found.count("test") / 4000 - 0.3) < 0.03 and abs(found.count("dev") / 4000 - 0.1) < 0.02
+    with pytest.raises(ConfigError, match="together below 1"):
+        convert(table({"q": "x", "a": "1"}), QA, Options(dev=0.5, test=0.5))
+    with pytest.raises(ConfigError, match="--answer-type x: unknown"):
+        convert(table({"q": "x", "a": "1"}), QA, Options(answer_type="x"))
+
+
+@given(st.lists(st.dictionaries(st.sampled_from(["q", "a", "c", "s"]), st.one_of(st.none(), st.text(), st.integers(),
+       st.floats(), st.booleans(), st.lists(st.text(max_size=5), max_size=4))), max_size=6))  # fmt: skip
+def test_odd_cells_make_rows_or_rejects(rows: list[dict[str, Any]]) -> None:
+    first = {"q": "q", "a": "a", "c": ["a", "b"], "s": "train"}
+    found = convert(table(first, *rows), Columns("q", "a", split="s", choices=["c"]), Options())
+    assert len(found.problems) + len(found.rejects) == len(rows) + 1
+    json.dumps([problem.model_dump() for problem in found.problems])
