@@ -73,12 +73,13 @@ def two_processes(world: World, name: str, rng: random.Random) -> Outcome:
     with world.before(name) as run:
         first = world.start(name, run)
         if _begun(run, name, first):
-            second = world.start(name, run)
             first.send_signal(signal.SIGSTOP)  # it holds the stage until the second one has seen it
-            done = world.end(second)
+            time.sleep(0.05)
+            if first.poll() is None:
+                done = world.end(world.start(name, run))
+                out.faults += 1
+                world.expect(name, done, out, (1,), says="another realm process is writing it")
             first.send_signal(signal.SIGCONT)
-            out.faults += 1
-            world.expect(name, done, out, (1,), says="another realm process is writing it")
         world.judge(name, run, world.end(first), out)
     return out
 
