@@ -13,11 +13,13 @@ import typer
 
 from realm_cli import __version__
 from realm_cli.cli import (
+    ask,
     check,
     demo,
     distill,
     domain,
     evaluate,
+    export,
     import_,
     init,
     merge,
@@ -57,6 +59,8 @@ app.command("verify")(verify.verify)
 app.command("refine")(refine.refine)
 app.command("train-rl")(train_rl.train_rl)
 app.command("eval")(evaluate.evaluate)
+app.command("export")(export.export)
+app.command("ask")(ask.ask)
 app.command("merge")(merge.merge)
 app.command("show")(show.show)
 app.command("watch")(watch.watch)

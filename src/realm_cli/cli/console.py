@@ -22,7 +22,7 @@ _WORTH_SECONDS = 2.0  # shorter work gets no line
 def show(summary: Summary, as_json: bool) -> None:
     """Print a stage's result on stdout."""
     if as_json:
-        print(_escaped_json(json.dumps(summary.data, ensure_ascii=False, default=str)))
+        print(printable_json(json.dumps(summary.data, ensure_ascii=False, default=str)))
         return
     from rich.console import Console
     from rich.table import Table
@@ -45,7 +45,7 @@ def show(summary: Summary, as_json: bool) -> None:
         console.print(shown("files: " + "  ".join(summary.files)), soft_wrap=True)
 
 
-def _escaped_json(text: str) -> str:
+def printable_json(text: str) -> str:
     """JSON of the same value without control and direction characters, which stand in strings only."""
     if printable(text) == text:
         return text

@@ -133,6 +133,18 @@ def read_text(path: Path | None, fallback: Path | None, what: str) -> str:
     return text
 
 
+def last_adapter(run: Path, given: Path | None) -> Path:
+    """The adapter that is given, else the run's last one. ArtifactError where there is none."""
+    from realm_cli.errors import ArtifactError
+
+    own = (run / name / "adapter" for name in ("train_rl", "refine/distill", "distill"))
+    places = [given] if given is not None else list(own)
+    found = next((place for place in places if (place / "adapter_model.safetensors").is_file()), None)
+    if found is None:
+        raise ArtifactError(f"{given or run}: no adapter; train one with `realm distill` or `realm train-rl`")
+    return found
+
+
 def existing(path: Path | None, default: Path) -> Path | None:
     """An option's path as given; else the default where that file exists."""
     if path is not None:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 COPIED = ("README.md", "recipe.yaml", "pipeline.sh")
-SAMPLE = (300, 60, 150)  # train, dev and test problems
+SAMPLE = (200, 40, 100)  # train, dev and test problems
 STAND_INS = {"routes-a.jsonl": "forgetful", "routes-b.jsonl": "hasty"}
 
 

@@ -23,7 +23,9 @@ Level = Literal["error", "warning", "fine"]
 TOTAL, FEW_TRAIN, FEW_TEST = 8000, 50, 100  # characters of a long question; problems that are few
 MAJORITY, SPREAD = 0.6, 0.15  # share of one answer; difference of its share between splits
 DISCORDANT = 0.2  # share of test problems on which two models differ, for what can be detected
-_RULE = re.compile(r"^\s*(?:#+\s+|\d+[.)]\s+|[-*]\s+)?(?P<id>[A-Z]{1,4}-?\d+(?:\.\d+)*)\b", re.MULTILINE)
+_RULE = re.compile(
+    r"^[ \t]{0,9}(?:(?:#{1,6}|\d{1,4}[.)]|[-*])[ \t]{1,9})?(?P<id>[A-Z]{1,4}-?\d{1,9}(?:\.\d{1,9}){0,9})\b", re.M
+)
 
 
 @dataclass(frozen=True)

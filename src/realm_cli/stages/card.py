@@ -1,0 +1,135 @@
+"""The model card that goes with an exported adapter or model, written from the run's own files.
+
+Usage: `text = model_card(run, adapter, kind="merged", check=lines)`; Markdown, with file texts escaped
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from realm_cli.artifacts import digest
+from realm_cli.errors import printable
+from realm_cli.run_folder import read_json
+
+CHOICES = (  # what of the recipe a reader wants to know
+    "student.model", "student.quant", "distill.teacher", "distill.sft.epochs", "distill.sft.lr", "train_rl.steps",
+    "train_rl.eaai_steps", "train_rl.schedule", "train_rl.lr", "train_rl.bridge.beta", "train_rl.group_size", "seed",
+)  # fmt: skip
+LOAD = {
+    "adapter": "model = AutoModelForCausalLM.from_pretrained({base!r})\n"
+    "model = PeftModel.from_pretrained(model, {folder!r})",
+    "merged": "model = AutoModelForCausalLM.from_pretrained({folder!r})",
+}
+
+
+def model_card(run: Path, adapter: Path, *, kind: str, folder: Path, check: Sequence[str] = ()) -> str:
+    """README.md of an export. kind: adapter or merged. check: what was compared, in lines."""
+    recipe = read_json(run / "recipe.json")
+    base = str(_at(recipe, "student.model"))
+    parts = [_head(base, kind), f"# {_safe(run.resolve().name)}", _what(base, kind, adapter)]
+    parts += ["## How it was made", _choices(recipe), _inputs(run)]
+    results = _results(run, adapter)
+    parts += ["## Results", results or "Not measured: `realm eval` has not been run on this adapter.", _limits(run)]
+    if check:
+        parts += ["## Check of the merge", "\n".join(f"- {_safe(line)}" for line in check)]
+    parts += ["## How to load it", _load(base, kind, folder)]
+    return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def _head(base: str, kind: str) -> str:
+    lines = [
+        "---",
+        "# license: fill in; the base model's and the data's terms both hold",
+        f"base_model: {_quoted(base)}",
+    ]
+    lines += ["library_name: peft"] if kind == "adapter" else ["library_name: transformers"]
+    return "\n".join([*lines, "tags: [realm, reasoning]", "---"])
+
+
+def _what(base: str, kind: str, adapter: Path) -> str:
+    what = "A LoRA adapter for" if kind == "adapter" else "A merged copy of"
+    weights = adapter / "adapter_model.safetensors"
+    text = f"{what} {_safe(base)}, trained with the ReaLM method (arXiv 2508.12387) by realm."
+    return text + (f" Adapter's sha256: `{digest(weights)[:16]}`." if weights.is_file() else "")
+
+
+def _choices(recipe: Mapping[str, Any]) -> str:
+    rows = [(key, _at(recipe, key)) for key in CHOICES]
+    return _table(("setting", "value"), [(key, str(value)) for key, value in rows if value is not None])
+
+
+def _inputs(run: Path) -> str:
+    """What each stage read and made."""
+    rows = []
+    for path in sorted(run.rglob("manifest.json"), key=lambda path: str(read_json(path).get("started"))):
+        manifest = read_json(path)
+        outputs = manifest.get("outputs") or {}
+        counts = [f"{name}: {entry['rows']} rows" for name, entry in outputs.items() if entry.get("rows")]
+        inputs = [f"{name} {str(entry.get('sha256'))[:12]}" for name, entry in (manifest.get("inputs") or {}).items()]
+        rows.append((str(path.parent.relative_to(run)), "; ".join(counts[:4]), "; ".join(inputs)))
+    return _table(("stage", "made", "read (sha256)"), rows) if rows else ""
+
+
+def _results(run: Path, adapter: Path) -> str:
+    """Accuracies of the models of the evaluation that saw this adapter."""
+    report = read_json(run / "eval" / "report.json")
+    found = [row for row in report.get("results", []) if row.get("group") == "all"]
+    if not found:
+        return ""
+    rows = [
+        (
+            str(row["model"]), str(row["mode"]), str(row["n"]),
+            f"{100 * row['accuracy']:.1f} [{100 * row['low']:.1f}, {100 * row['high']:.1f}]",
+            f"{100 * row['accuracy_flexible']:.1f}",
+        )
+        for row in found
+    ]  # fmt: skip
+    text = "Held-out problems, accuracy in % with 95 % intervals; flexible: the answer in any usual form.\n\n"
+    return text + _table(("model", "prompt", "problems", "strict", "flexible"), rows)
+
+
+def _limits(run: Path) -> str:
+    domain = str(_at(read_json(run / "recipe.json"), "data.domain") or "its domain")
+    return (
+        "## Limits\n\n"
+        f"Trained for questions of {_safe(domain)} with checkable answers; nothing is known of others. Its reasoning "
+        "is text that led to right answers in training, not a proof. Intervals are over test problems, not over seeds."
+    )
+
+
+def _load(base: str, kind: str, folder: Path) -> str:
+    imports = "from transformers import AutoModelForCausalLM, AutoTokenizer"
+    imports += "\nfrom peft import PeftModel" if kind == "adapter" else ""
+    name = str(folder)
+    code = LOAD[kind].format(base=base, folder=name)
+    prompt = (
+        f"tokenizer = AutoTokenizer.from_pretrained({name!r})\n"
+        'chat = [{"role": "user", "content": "..."}]\n'
+        'ids = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt", return_dict=True)\n'
+        "print(tokenizer.decode(model.generate(**ids, max_new_tokens=512)[0]))"
+    )
+    return f"```python\n{imports}\n\n{code}\n{prompt}\n```"
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}"]
+    return "\n".join([*lines, *(f"| {' | '.join(map(_safe, row))} |" for row in rows)])
+
+
+def _safe(text: str) -> str:
+    """Text of files as plain Markdown text of one line."""
+    return re.sub(r"([\\`*_\[\]<>|])", r"\\\1", printable(" ".join(text.split())))
+
+
+def _quoted(text: str) -> str:
+    return '"' + printable(text).replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def _at(data: Mapping[str, Any], key: str) -> Any:
+    value: Any = data
+    for part in key.split("."):
+        value = value.get(part) if isinstance(value, Mapping) else None
+    return value
