@@ -83,6 +83,15 @@ def test_the_view_moves_with_the_files(run: Path) -> None:
     assert "11/40" in text and "nothing is learned" in text
 
 
+def test_before_the_first_step_the_view_says_what_goes_on(tmp_path: Path) -> None:
+    from rich.console import Console
+
+    out = io.StringIO()
+    with live.showing(Watch(tmp_path), Console(file=out, force_terminal=True, width=100, height=40)) as look:
+        look([], "train-rl: pre-flight")
+    assert "train-rl: pre-flight" in out.getvalue()
+
+
 def test_metrics_go_to_tensorboard_once(run: Path, realm: Realm) -> None:
     accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     for _ in range(2):

@@ -67,7 +67,7 @@ def live(folder: Path, label: str, total: int | None) -> Iterator[Callable[[int,
     with showing(Watch(folder), Console(stderr=True)) as look:
 
         def advance(n: int, note: str = "") -> None:
-            look([])
+            look([], f"{label}: {note}" if note else "")
 
         yield advance
 
@@ -89,23 +89,28 @@ def tracked(progress: Progress, track: Callable[[], None]) -> Progress:
 
 
 @contextmanager
-def showing(watch: Watch, console: Console) -> Iterator[Callable[[Sequence[str]], None]]:
-    """The view on a console; calling it with the alarms so far reads the files again."""
+def showing(watch: Watch, console: Console) -> Iterator[Callable[..., None]]:
+    """The view on a console; calling it with the alarms so far reads the files again.
+
+    A second argument says what is going on before there are steps to show.
+    """
     from rich.live import Live
+    from rich.text import Text
 
     alarms: list[str] = []
     sample: dict[str, Any] = {}
-    since = 0.0
+    since, now = 0.0, "starting"
 
     def view() -> RenderableType:
         nonlocal sample, since
         if watch.sample and (not sample or time.monotonic() - since > FRESH):
             sample, since = watch.sample, time.monotonic()
-        return panel(watch, alarms, sample)
+        return panel(watch, alarms, sample) if watch.step or watch.curve else Text(printable(now))
 
-    def look(said: Sequence[str]) -> None:
+    def look(said: Sequence[str], note: str = "") -> None:
+        nonlocal now
         watch.poll()
-        alarms[:] = said
+        alarms[:], now = said, note or now
 
     with Live(get_renderable=view, console=console, refresh_per_second=2):
         look([])
