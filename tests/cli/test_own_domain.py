@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -26,7 +27,20 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_a_table_becomes_problems(place: Path, realm: Realm) -> None:
     Path("cases.csv").write_text(CSV + ";no;train\nCase 1: who pays 1?;no;train\n")
-    words = ["import", "cases.csv", "-q", "case", "-a", "result", "--split", "part", "-o", "d/problems.jsonl"]
+    words = [
+        "import",
+        "cases.csv",
+        "-q",
+        "case",
+        "-a",
+        "result",
+        "--split",
+        "part",
+        "--dev",
+        "0",
+        "-o",
+        "d/problems.jsonl",
+    ]
     result = realm(*words, "--preview")
     assert result.code == 0 and not Path("d").exists()
     result = realm(*words)
@@ -55,8 +69,64 @@ def test_parquet_and_folders_are_read(place: Path, realm: Realm) -> None:
     Path("hub").mkdir()
     for split in ("train", "test"):
         write_rows(Path("hub") / f"{split}.jsonl", [{"q": f"{split} {i}?", "a": i} for i in range(4)])
-    assert realm("import", "hub", "-q", "q", "-a", "a", "--split", "split", "-o", "y.jsonl").code == 0
-    assert sorted(p["split"] for p in rows(Path("y.jsonl"))) == ["test"] * 4 + ["train"] * 4
+    for n, split in enumerate((["--split", "split"], [])):  # a dataset's own splits are kept without being asked for
+        assert realm("import", "hub", "-q", "q", "-a", "a", *split, "--dev", "0", "-o", f"y{n}.jsonl").code == 0
+        assert sorted(p["split"] for p in rows(Path(f"y{n}.jsonl"))) == ["test"] * 4 + ["train"] * 4
+
+
+def test_what_is_read_is_never_written_over(place: Path, realm: Realm) -> None:
+    """Rejects that were mended by hand are imported from where they lie."""
+    write_rows(Path("rejects.jsonl"), [{"q": f"how many {i}?", "a": i} for i in range(12)])
+    before = Path("rejects.jsonl").read_bytes()
+    for force in ([], ["--force"]):
+        result = realm("import", "rejects.jsonl", "-q", "q", "-a", "a", *force)
+        assert result.code == 1 and "rejects.jsonl: is read here and would be written; choose an --out" in result.err
+    assert Path("rejects.jsonl").read_bytes() == before and not Path("problems.jsonl").exists()
+    write_rows(Path("x.jsonl"), [{"q": "how many?", "a": 1}])
+    result = realm("import", "x.jsonl", "-q", "q", "-a", "a")
+    assert result.code == 1 and "rejects.jsonl: exists; add --force" in result.err
+
+
+def test_repeated_questions_are_told_apart_from_empty_ones(place: Path, realm: Realm) -> None:
+    Path("x.csv").write_text("q,a\nwho?,1\nwhat?,2\nwho?,1\nwhat?,2\n")
+    out = " ".join(realm("import", "x.csv", "-q", "q", "-a", "a", "--preview").out.split())
+    assert "left out 2 rows: the question of another row again, with the same answer, e.g. line 4" in out
+
+
+def test_rules_that_are_named_have_to_be_there(place: Path, realm: Realm) -> None:
+    write_rows(Path("problems.jsonl"), [problem(i) for i in range(30)])
+    result = realm("check", "problems.jsonl", "--rules", "rulez.md")
+    assert result.code == 1 and "ERROR rulez.md: no such file; check --rules" in " ".join(result.out.split())
+
+
+def test_published_tables_are_imported(data_dir: Path, place: Path, realm: Realm) -> None:
+    """The commands of docs/your-domain.md, on the data."""
+    shutil.copytree(data_dir, "data")
+
+    def imported(*words: str) -> Any:
+        result = realm("import", *words, "--json")
+        assert (result.code, result.err) == (0, "")
+        return json.loads(result.out)
+
+    def checked(*words: str) -> Any:
+        data = json.loads(realm("check", *words, "--json").out)
+        assert data["errors"] == 0
+        return " ".join(finding["text"] for finding in data["findings"])
+
+    legal = "data/legalbench-diversity"
+    found = imported(f"{legal}/diversity_1.tsv", "-q", "text", "-a", "label", "-o", "legal/problems.jsonl")
+    assert (found["problems"], found["rejected"], found["answer_type"]) == (300, 0, "label")
+    said = checked("legal/problems.jsonl", "--rules", f"{legal}/README_diversity_4.md")
+    assert 'always saying "no" is right on 78% of train' in said
+    air = "data/rulearena-airline"
+    found = imported(f"{air}/comp_0.jsonl", "-q", "prompt", "-a", "answer", "--test", "0.5", "-o", "air/problems.jsonl")
+    assert (found["problems"], found["rejected"], found["answer_type"]) == (100, 0, "number")
+    assert found["splits"] == {"train": 41, "dev": 11, "test": 48}
+    assert "2291 words of rules" in checked("air/problems.jsonl", "--rules", f"{air}/reference_rules.txt")
+    found = imported("data/gsm8k", "-q", "question", "-a", "answer", "-o", "gsm8k/problems.jsonl")
+    assert (found["problems"], found["rejected"], found["answer_type"]) == (8792, 0, "number")
+    assert found["splits"]["test"] == 1319 and found["splits"]["dev"] > 600
+    assert "every answer is read as its type (8792 number)" in checked("gsm8k")
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from realm_cli.errors import ConfigError, DataError
 from realm_cli.method.answers import is_correct
-from realm_cli.stages.importing import Columns, Imported, Options, convert, read_table, split_of
+from realm_cli.stages.importing import Columns, Imported, Options, convert, split_of
+from realm_cli.stages.table_files import read_table
 
 QA = Columns(question="q", answer="a")
 
@@ -35,6 +36,13 @@ def answers(found: Imported) -> list[str]:
         ("x.tsv", b"q\ta\none, two\t3\n", {"q": "one, two", "a": "3"}),
         ("x.jsonl", b'\n{"q": "x", "a": 3}\n', {"q": "x", "a": 3}),
         ("x.json", b'[{"q": "x", "a": 3}]', {"q": "x", "a": 3}),
+        ("x.csv", b"sep=;\r\nq;a\r\nx;1\r\n", {"q": "x", "a": "1"}),
+        ("x.csv", b'"q";"a, b, or c"\nx;1\n', {"q": "x", "a, b, or c": "1"}),
+        ("x.csv", "q\ta\ncaf\u00e9\t1\n".encode("utf-16"), {"q": "caf\u00e9", "a": "1"}),
+        ("x.csv", b" q , a \nx,1\n", {"q": "x", "a": "1"}),
+        ("x.csv", b",q,a,,\n0,x,1,,\n", {"q": "x", "a": "1"}),
+        ("x.jsonl", '{"q": "x\u2028\u0085y", "a": 3}\n'.encode(), {"q": "x\u2028\x85y", "a": 3}),
+        ("x.json", b'{"sizes": [1, 2], "data": [{"q": "x", "a": 3}]}', {"q": "x", "a": 3}),
         ("x.json", b'{"version": 1, "data": [{"q": "x", "a": 3}]}', {"q": "x", "a": 3}),
     ],
 )
@@ -43,7 +51,7 @@ def test_tables_are_read(name: str, data: bytes, cells: dict[str, Any], tmp_path
     path.write_bytes(data)
     rows, notes = read_table(path)
     assert [row for _, row in rows] == [cells]
-    assert bool(notes) == (b";" in data or b"\xe9" in data)
+    assert bool(notes) == (b";" in data or b"\xe9" in data or (b"\t" in data and name == "x.csv"))
 
 
 @pytest.mark.parametrize(
@@ -55,6 +63,8 @@ def test_tables_are_read(name: str, data: bytes, cells: dict[str, Any], tmp_path
         ("x.csv", b"q,q\n1,2\n", "two columns are named 'q'"),
         ("x.csv", b"\x00\x01\x02\x00", "not a text table"),
         ("x.jsonl", b'{"q": 1}\n{broken\n', "x.jsonl:2: broken JSON"),
+        ("x.jsonl", b'{"q": 1}\n\n\n{broken\n', "x.jsonl:4: broken JSON"),
+        ("x.xlsx", b"PK", "x.xlsx: a spreadsheet; save it as CSV"),
         ("x.jsonl", b"[1]\n", "line 1 is not an object"),
         ("x.json", b"{", "broken JSON"),
         ("x.json", b"[" * 100_000, "broken JSON"),
@@ -157,6 +167,62 @@ def test_rejects_have_reasons() -> None:
 def test_gsm8k_answers_are_taken_apart() -> None:
     found = convert(table({"q": "x", "a": "2 + 2 = <<2+2=4>>4\n#### 4"}), QA, Options())
     assert answers(found) == ["4"] and (found.problems[0].gold_solution or "").startswith("2 + 2")
+
+
+def test_gsm8k_answers_end_after_the_hashes() -> None:
+    odd = "3 + 5 = <<3+5=8>>8 people.\nThe answer is <<8=8>>8.\n#### 8"
+    assert answers(convert(table({"q": "x", "a": odd}), QA, Options())) == ["8"]
+
+
+def test_a_cell_with_the_divider_in_it_is_rejected_not_shifted(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text('q,a\n"two\nlines",1\nwhat, is it?,2\nonly\ny?,3,,\n')
+    rows, notes = read_table(path)
+    found = convert(rows, QA, Options())
+    assert answers(found) == ["1", "3"] and notes == []
+    assert [(place, reason) for place, reason, _ in found.rejects] == [
+        ("line 4", "more cells than columns: put quotes around cells that hold the divider"),
+        ("line 5", "empty answer"),
+    ]
+
+
+def test_a_quote_that_is_not_closed_is_told(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    path.write_text('q,a\nx,1\n"y,2\nz,3\n')
+    assert read_table(path)[1] == [
+        "quotes that are opened and not closed: look at line 3, it takes the rest of the file"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("given", "want"),
+    [
+        (["1,5", "2,75", "1.234,50", "-3"], ["1.5", "2.75", "1234.50", "-3"]),
+        (["1,234", "2,500"], ["1,234", "2,500"]),  # as likely thousands
+        (["1,5", "no"], ["1,5", "no"]),
+    ],
+)
+def test_decimal_commas(given: list[str], want: list[str]) -> None:
+    found = convert(table(*({"q": f"question {i}", "a": a} for i, a in enumerate(given))), QA, Options())
+    assert answers(found) == want
+    assert ("decimal commas" in " ".join(found.notes)) == (given != want)
+
+
+def test_a_few_answers_that_are_no_numbers_are_rejected() -> None:
+    given = [*range(40), "N/A", float("nan")]
+    found = convert(table(*({"q": f"question {i}", "a": a} for i, a in enumerate(given))), QA, Options())
+    assert found.problems[0].answer_type == "number" and len(found.problems) == 40
+    assert [reason for _, reason, _ in found.rejects] == ["empty answer", "answer 'N/A' is no number"]
+    assert found.notes[0].startswith("answer type number: all but 1 answers are numbers")
+
+
+def test_dev_is_taken_from_train_where_a_table_has_none() -> None:
+    rows = table(*({"q": f"question {i}", "a": "1", "s": "test" if i % 4 == 0 else "train"} for i in range(400)))
+    columns = Columns("q", "a", split="s")
+    splits = [problem.split for problem in convert(rows, columns, Options(dev=0.2)).problems]
+    assert splits.count("test") == 100 and 40 < splits.count("dev") < 80
+    assert [s for s in splits if s == "test"] == ["test"] * 100
+    assert {p.split for p in convert(rows, columns, Options(dev=0.0)).problems} == {"train", "test"}
 
 
 @given(st.text(min_size=1), st.integers(0, 5))

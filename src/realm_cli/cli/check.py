@@ -37,7 +37,9 @@ def check(
     folder = place if place.is_dir() else place.parent
     findings, problems = check_problems(place / "problems.jsonl" if place.is_dir() else place)
     book = rules or folder / "rules.md"
-    if rules is not None or book.exists():
+    if rules is not None and not book.is_file():
+        findings.append(Finding("error", f"{book}: no such file; check --rules"))
+    elif book.exists():
         try:
             findings += check_rules(book.read_text(encoding="utf-8") if book.is_file() else "", book, problems)
         except (OSError, UnicodeDecodeError):

@@ -31,7 +31,7 @@ def import_(
     answer_type: Annotated[
         Text, typer.Option(help="number, label, choice, expr or text. Default: guessed from the answers.")
     ] = None,
-    dev: Annotated[float, typer.Option(help="Share of dev problems where there is no --split.")] = 0.1,
+    dev: Annotated[float, typer.Option(help="Share of dev problems where the table names none.")] = 0.1,
     test: Annotated[float, typer.Option(help="Share of test problems where there is no --split.")] = 0.2,
     seed: Annotated[int, typer.Option(help="Seed of the drawn splits.")] = 0,
     domain: Annotated[str, typer.Option(help="Name written into the rows.")] = "",
@@ -48,17 +48,24 @@ def import_(
     Example: realm import openai/gsm8k:main -q question -a answer --split split --preview
     """
     import json
+    import re
 
     from realm_cli.artifacts import replacing, write_rows
     from realm_cli.cli.console import show
     from realm_cli.errors import ArtifactError, DataError
-    from realm_cli.stages.importing import Columns, Options, convert, place_counts, read_table
+    from realm_cli.stages.importing import Columns, Options, convert, place_counts
     from realm_cli.stages.summary import Summary, Table
+    from realm_cli.stages.table_files import MORE, read_table
 
     path = Path(source)
     rejects = out.with_name("rejects.jsonl")
-    if out.exists() and not (force or preview):
-        raise ArtifactError(f"{out}: exists; add --force to overwrite it, or choose another --out")
+    for file in (out, rejects):
+        if preview or not file.exists():
+            continue
+        if path.exists() and path.samefile(file):
+            raise ArtifactError(f"{file}: is read here and would be written; choose an --out in another folder")
+        if not force:
+            raise ArtifactError(f"{file}: exists; add --force to overwrite it, or choose another --out")
     notes: list[str] = []
     if path.is_file() and path.suffix.lower() != ".parquet":
         rows, notes = read_table(path)
@@ -66,6 +73,9 @@ def import_(
         from realm_cli.engines.tables import read_dataset
 
         rows = read_dataset(source)
+        if split is None and all(cells.get("split") for _, cells in rows):
+            split = "split"
+            notes.append("splits as the dataset has them (its column split)")
     else:
         raise DataError(f"{source}: not found; check the path")
     named = [name.strip() for name in (choices or "").split(",") if name.strip()]
@@ -74,13 +84,15 @@ def import_(
     found = convert(rows, columns, Options(answer_type, dev, test, seed, domain, prefix or "row"), source)
     if not found.problems:
         place, why, _ = found.rejects[0]
-        raise DataError(f"{source}: none of the {len(rows)} rows can be used, e.g. {place}: {why}")
+        hint = f" ({notes[-1]})" if notes else ""
+        raise DataError(f"{source}: none of the {len(rows)} rows can be used, e.g. {place}: {why}{hint}")
     if not preview:
         write_rows(out, found.problems)
-        with replacing(rejects) as file:
+        with replacing(rejects) as lines:
             for place, reason, cells in found.rejects:
-                row = {"place": place, "reason": reason, "row": cells}
-                file.write(json.dumps(row, ensure_ascii=False, default=str) + "\n")
+                told = {"more cells" if name == MORE else name: value for name, value in cells.items()}
+                row = {"place": place, "reason": reason, "row": told}
+                lines.write(json.dumps(row, ensure_ascii=False, default=str) + "\n")
         if not found.rejects:
             rejects.unlink(missing_ok=True)
     counted = [[s, str(n), str(kinds), common] for s, n, kinds, common in place_counts(found.problems)]
@@ -88,7 +100,7 @@ def import_(
     notes += [f"{p.id} ({p.split}): {_cut(p.question, 200)} -> {_cut(p.answer, 60)}" for p in found.problems[:PREVIEW]]
     reasons: dict[str, list[str]] = {}
     for place, reason, _ in found.rejects:
-        reasons.setdefault(reason.partition(" of line")[0].partition(" of row")[0], []).append(place)
+        reasons.setdefault(re.sub(r" of (?:line|\w* ?row) \d+ ", " of another row ", reason), []).append(place)
     notes += found.notes
     notes += [f"left out {len(at)} rows: {why}, e.g. {at[0]}" for why, at in list(reasons.items())[:6]]
     if not preview:

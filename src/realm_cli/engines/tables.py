@@ -21,9 +21,10 @@ def read_dataset(source: str) -> list[tuple[str, dict[str, Any]]]:
 
     name, _, config = source.partition(":") if not Path(source).exists() else (source, "", "")
     datasets.disable_progress_bars()
-    log = logging.getLogger("datasets")
-    before = log.level
-    log.setLevel(logging.CRITICAL)  # what it would say is in the error
+    logs = [logging.getLogger(library) for library in ("datasets", "huggingface_hub")]
+    before = [log.level for log in logs]
+    for log in logs:
+        log.setLevel(logging.CRITICAL)  # what it would say is in the error
     try:
         if Path(source).is_file():
             found = datasets.load_dataset("parquet", data_files=source)
@@ -35,7 +36,8 @@ def read_dataset(source: str) -> list[tuple[str, dict[str, Any]]]:
             f"{source}: cannot be read ({reason}); give a file, a folder, or a dataset's NAME or NAME:CONFIG"
         ) from None
     finally:
-        log.setLevel(before)
+        for log, level in zip(logs, before, strict=True):
+            log.setLevel(level)
     several = len(found) > 1
     rows = []
     for split, table in found.items():

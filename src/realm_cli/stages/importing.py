@@ -8,28 +8,28 @@ and a longer table keeps the splits of its old rows.
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass, field, replace
 from typing import Any, get_args
 
 from pydantic import ValidationError
 
-from realm_cli.errors import ConfigError, DataError
-from realm_cli.method.answers import known_types, stated_answer, to_number
+from realm_cli.errors import ConfigError
+from realm_cli.method.answers import clean, known_types, to_number
 from realm_cli.records import Problem, Split
+from realm_cli.stages.table_files import MORE, Cells
 
-Cells = dict[str, Any]
 SPLITS = {"training": "train", "validation": "dev", "valid": "dev", "val": "dev", "development": "dev", "eval": "test"}
 SPLITS |= {name: name for name in get_args(Split)}
 LABELS, LABEL_WORDS = 20, 6  # most distinct answers, and words in one, that still look like labels
-DELIMITERS = ",;\t|"
+FEW = 20  # training rows below which none are taken away for dev
+NUMBERS = 0.95  # share of answers that are numbers, from which on the others are mistakes
+_EURO = re.compile(r"-?(?:\d{1,3}(?:\.\d{3})+|\d+)(?:,\d+)?")  # 1.234,50
+_HASHES = re.compile(r"^[ \t]*####[ \t]*(\S.*)$", re.MULTILINE)
 _NAME = re.compile(r"\{([^{}\n]{1,100})\}")
 
 
@@ -67,67 +67,6 @@ class Imported:
     notes: list[str] = field(default_factory=list)
 
 
-def read_table(path: Path) -> tuple[list[tuple[str, Cells]], list[str]]:
-    """((place, cells) of each row, notes) of a JSONL, JSON, CSV or TSV file. DataError."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise DataError(
-            f"{path}: {error.strerror or error}; give a .jsonl, .json, .csv, .tsv or .parquet file"
-        ) from None
-    notes = []
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        text = data.decode("cp1252", "replace")
-        notes.append("not UTF-8: read as Windows-1252; look at letters with accents")
-    if "\x00" in text[:1000]:
-        raise DataError(f"{path}: not a text table; give a .jsonl, .json, .csv, .tsv or .parquet file")
-    kind = path.suffix.lower()
-    rows = _json_rows(path, text, kind) if kind in (".jsonl", ".ndjson", ".json") else _csv_rows(path, text, notes)
-    if not rows:
-        raise DataError(f"{path}: no rows; check that it is the file that you mean")
-    return rows, notes
-
-
-def _json_rows(path: Path, text: str, kind: str) -> list[tuple[str, Cells]]:
-    rows: list[tuple[str, Any]] = []
-    try:
-        if kind == ".json":
-            data = json.loads(text)
-            data = next((v for v in data.values() if isinstance(v, list)), data) if isinstance(data, dict) else data
-            rows = [(f"row {i}", row) for i, row in enumerate(data if isinstance(data, list) else [], 1)]
-        else:
-            for number, line in enumerate(text.splitlines(), 1):
-                if line.strip():
-                    rows.append((f"line {number}", json.loads(line)))
-    except (ValueError, RecursionError) as error:
-        place = "" if kind == ".json" else f":{len(rows) + 1}"
-        raise DataError(f"{path}{place}: broken JSON ({error}); mend or delete the line") from None
-    wrong = next((place for place, row in rows if not isinstance(row, dict)), None)
-    if wrong is not None:
-        raise DataError(f"{path}: {wrong} is not an object; each row needs named fields")
-    return rows
-
-
-def _csv_rows(path: Path, text: str, notes: list[str]) -> list[tuple[str, Cells]]:
-    head = text.partition("\n")[0]
-    delimiter = "\t" if path.suffix.lower() in (".tsv", ".tab") else max(DELIMITERS, key=head.count)
-    if delimiter != "," and path.suffix.lower() == ".csv":
-        notes.append(f"columns are divided by {delimiter!r}")
-    csv.field_size_limit(10_000_000)
-    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, restkey="", strict=False)
-    try:
-        names = list(reader.fieldnames or [])
-        rows = [(f"line {reader.line_num}", row) for row in reader]
-    except csv.Error as error:
-        raise DataError(f"{path}: line {reader.line_num}: {error}; check its quotes") from None
-    twice = [name for name, n in Counter(names).items() if n > 1]
-    if twice:
-        raise DataError(f"{path}: two columns are named {twice[0]!r}; rename one")
-    return rows
-
-
 def convert(rows: Iterable[tuple[str, Cells]], columns: Columns, options: Options, name: str = "the table") -> Imported:
     """Problem rows of a table. ConfigError for columns that it has not, or options that make no sense."""
     rows = list(rows)
@@ -144,6 +83,8 @@ def convert(rows: Iterable[tuple[str, Cells]], columns: Columns, options: Option
             found.rejects.append((place, draft, cells))
         else:
             drafts.append((place, cells, draft))
+    if options.answer_type in (None, "number"):
+        _decimal_points([draft for _, _, draft in drafts], found.notes)
     kind = options.answer_type or _guess([draft for _, _, draft in drafts], found.notes)
     base = _index_base([draft for _, _, draft in drafts]) if kind == "choice" else 0
     seen: dict[str, tuple[str, str]] = {}  # question -> place, answer
@@ -167,7 +108,22 @@ def convert(rows: Iterable[tuple[str, Cells]], columns: Columns, options: Option
     if columns.split is None and found.problems:
         shares = f"dev {options.dev:.0%}, test {options.test:.0%}"
         found.notes.append(f"no --split column: drawn by question ({shares}, seed {options.seed})")
+    elif options.dev and all(problem.split != "dev" for problem in found.problems):
+        _take_dev(found, options)
     return found
+
+
+def _take_dev(found: Imported, options: Options) -> None:
+    """Dev problems out of the training ones, as most published tables have none. A handful of rows is left alone."""
+    if sum(problem.split == "train" for problem in found.problems) < FEW:
+        return
+    only_dev = replace(options, test=0.0)
+    for i, problem in enumerate(found.problems):
+        if problem.split == "train" and split_of(problem.question, only_dev) == "dev":
+            found.problems[i] = problem.model_copy(update={"split": "dev"})
+    found.notes.append(
+        f"no dev rows: {options.dev:.0%} of train taken by question, seed {options.seed} (--dev 0: none)"
+    )
 
 
 def split_of(question: str, options: Options) -> str:
@@ -183,7 +139,7 @@ def _key(question: str) -> str:
 
 
 def _check_columns(rows: Sequence[tuple[str, Cells]], columns: Columns, name: str) -> None:
-    known = dict.fromkeys(key for _, cells in rows[:1000] for key in cells)
+    known = dict.fromkeys(key for _, cells in rows[:1000] for key in cells if key != MORE)
     wanted = {"--question": _names(columns.question, known), "--choices": list(columns.choices)}
     singles = {"answer": columns.answer, "id": columns.id, "split": columns.split, "group": columns.group}
     singles |= {"solution": columns.solution}
@@ -200,6 +156,8 @@ def _names(template: str, known: Mapping[str, Any]) -> list[str]:
 
 def _draft(cells: Cells, columns: Columns) -> dict[str, Any] | str:
     """The row's fields as they stand, or why there are none."""
+    if cells.get(MORE):
+        return "more cells than columns: put quotes around cells that hold the divider"
     if columns.question in cells or "{" not in columns.question:
         question = _text(cells.get(columns.question))
     else:
@@ -210,8 +168,8 @@ def _draft(cells: Cells, columns: Columns) -> dict[str, Any] | str:
     if not answer:
         return "empty answer"
     draft: dict[str, Any] = {"question": question, "answer": answer}
-    if "####" in answer and (stated := stated_answer(answer)):  # GSM8K: the solution, then the answer
-        draft |= {"answer": stated, "gold_solution": answer}
+    if (stated := _HASHES.findall(answer)) and (last := clean(stated[-1])):  # GSM8K: the solution, then the answer
+        draft |= {"answer": last, "gold_solution": answer}
     for key, column in (("id", columns.id), ("group", columns.group), ("gold_solution", columns.solution)):
         if column is not None and _text(cells.get(column)):
             draft[key] = _text(cells.get(column))
@@ -244,7 +202,7 @@ def _choices(cells: Cells, columns: Sequence[str]) -> list[str]:
 
 
 def _text(value: object) -> str:
-    if value is None:
+    if value is None or value != value:  # NaN: how tables of numbers write an empty cell
         return ""
     if isinstance(value, bool):
         return "yes" if value else "no"
@@ -259,8 +217,9 @@ def _guess(drafts: Sequence[Mapping[str, Any]], notes: list[str]) -> str:
     distinct = set(map(str.lower, answers))
     if drafts and all("choices" in draft for draft in drafts):
         kind, why = "choice", "every row has choices"
-    elif answers and all(map(_is_number, answers)):
-        kind, why = "number", "every answer is a number"
+    elif answers and sum(map(_is_number, answers)) >= NUMBERS * len(answers):
+        odd = [answer for answer in answers if not _is_number(answer)]
+        kind, why = "number", f"all but {len(odd)} answers are numbers" if odd else "every answer is a number"
     elif any("\\" in answer or "$" in answer for answer in answers):
         kind, why = "expr", "some answers are formulas"
     elif len(distinct) <= min(LABELS, len(answers) // 3) and all(len(a.split()) <= LABEL_WORDS for a in distinct):
@@ -274,6 +233,15 @@ def _guess(drafts: Sequence[Mapping[str, Any]], notes: list[str]) -> str:
 def _is_number(answer: str) -> bool:
     """A number with at most a sign, a currency and a unit; x^2 and \\frac{1}{2} are formulas."""
     return to_number(answer) is not None and len(answer.split()) <= 3 and not re.search(r"[\\^=]", answer)
+
+
+def _decimal_points(drafts: Sequence[dict[str, Any]], notes: list[str]) -> None:
+    """1.234,50 becomes 1234.50 where every answer can be read so and one cannot be read otherwise."""
+    answers = [str(draft["answer"]) for draft in drafts]
+    if all(map(_EURO.fullmatch, answers)) and any(to_number(answer) is None for answer in answers):
+        for draft, answer in zip(drafts, answers, strict=True):
+            draft["answer"] = answer.replace(".", "").replace(",", ".")
+        notes.append(f"answers have decimal commas: {answers[0]} is read as {drafts[0]['answer']}")
 
 
 def _index_base(drafts: Sequence[Mapping[str, Any]]) -> int | None:

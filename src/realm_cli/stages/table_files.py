@@ -1,0 +1,113 @@
+"""JSONL, JSON, CSV and TSV files as other programs write them: any divider, byte order marks, not always UTF-8.
+
+Usage: `rows, notes = read_table(Path("cases.csv"))`; Parquet and datasets are read by `engines/tables.py`
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import io
+import json
+import re
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from realm_cli.errors import DataError
+
+Cells = dict[str, Any]
+DELIMITERS = ",;\t|"
+MORE = "\0more"  # cells of a CSV row that stand behind the last column
+SHEETS = (".xlsx", ".xls", ".ods", ".numbers")
+KINDS = "give a .jsonl, .json, .csv, .tsv or .parquet file"
+_SEP = re.compile(r'"?sep=(.)"?\r?\n')  # what a spreadsheet writes for itself
+
+
+def read_table(path: Path) -> tuple[list[tuple[str, Cells]], list[str]]:
+    """((place, cells) of each row, notes) of a JSONL, JSON, CSV or TSV file. DataError."""
+    if path.suffix.lower() in SHEETS:
+        raise DataError(f"{path}: a spreadsheet; save it as CSV (UTF-8) and import that")
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror or error}; {KINDS}") from None
+    notes: list[str] = []
+    text = _decoded(data, notes)
+    if "\x00" in text[:1000]:
+        raise DataError(f"{path}: not a text table; {KINDS}")
+    kind = path.suffix.lower()
+    rows = _json_rows(path, text, kind) if kind in (".jsonl", ".ndjson", ".json") else _csv_rows(path, text, notes)
+    if not rows:
+        raise DataError(f"{path}: no rows; check that it is the file that you mean")
+    return rows, notes
+
+
+def _decoded(data: bytes, notes: list[str]) -> str:
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return data.decode("utf-16", "replace")
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        notes.append("not UTF-8: read as Windows-1252; look at letters with accents")
+        return data.decode("cp1252", "replace")
+
+
+def _json_rows(path: Path, text: str, kind: str) -> list[tuple[str, Cells]]:
+    rows: list[tuple[str, Any]] = []
+    number = 0
+    try:
+        if kind == ".json":
+            data = json.loads(text)
+            if isinstance(data, dict):
+                lists = [value for value in data.values() if isinstance(value, list)]
+                data = next((one for one in lists if one and isinstance(one[0], dict)), lists[0] if lists else [])
+            rows = [(f"row {i}", row) for i, row in enumerate(data if isinstance(data, list) else [], 1)]
+        else:
+            for number, line in enumerate(text.split("\n"), 1):  # not splitlines: U+2028 may stand in a string
+                if line.strip():
+                    rows.append((f"line {number}", json.loads(line)))
+    except (ValueError, RecursionError) as error:
+        place = "" if kind == ".json" else f":{number}"
+        raise DataError(f"{path}{place}: broken JSON ({error}); mend or delete the line") from None
+    wrong = next((place for place, row in rows if not isinstance(row, dict)), None)
+    if wrong is not None:
+        raise DataError(f"{path}: {wrong} is not an object; each row needs named fields")
+    return rows
+
+
+def _csv_rows(path: Path, text: str, notes: list[str]) -> list[tuple[str, Cells]]:
+    named = _SEP.match(text)
+    start = 2 if named else 1
+    text = text[named.end() :] if named else text
+    head = text.partition("\n")[0]
+    if named:
+        delimiter = named[1]
+    else:
+        outside = re.sub(r'"[^"]*"', "", head)  # quoted names may hold other dividers
+        tabs = path.suffix.lower() in (".tsv", ".tab")
+        delimiter = "\t" if tabs else max(DELIMITERS, key=outside.count)
+    if delimiter != "," and path.suffix.lower() == ".csv":
+        notes.append(f"columns are divided by {delimiter!r}")
+    csv.field_size_limit(10_000_000)
+    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, restkey=MORE, strict=False)
+    rows: list[tuple[str, Cells]] = []
+    try:
+        names = [name.strip() for name in reader.fieldnames or []]
+        reader.fieldnames = names
+        line = reader.line_num + start
+        for row in reader:
+            cells = {name: value for name, value in row.items() if name}  # a last comma makes a column without a name
+            if not any(cells.pop(MORE, [])):
+                rows.append((f"line {line}", cells))
+            else:
+                rows.append((f"line {line}", {**cells, MORE: row[MORE]}))
+            line = reader.line_num + start
+    except csv.Error as error:
+        raise DataError(f"{path}: line {reader.line_num}: {error}; check its quotes") from None
+    twice = [name for name, n in Counter(names).items() if n > 1 and name]
+    if twice:
+        raise DataError(f"{path}: two columns are named {twice[0]!r}; rename one")
+    if rows and text.count('"') % 2:
+        notes.append(f"quotes that are opened and not closed: look at {rows[-1][0]}, it takes the rest of the file")
+    return rows
