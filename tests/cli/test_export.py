@@ -57,6 +57,15 @@ def test_an_adapter_with_its_card(trained: Path, realm: Realm) -> None:
     assert other.code == 1 and "d: exists and is no export" in other.err and Path("d/rules.md").exists()
 
 
+def test_results_in_the_harnesss_shape(trained: Path, realm: Realm) -> None:
+    assert realm("export", "--run", "r", "--out", "res", "--format", "lm-eval").code == 0
+    report = json.loads(Path("r/eval/report.json").read_text())
+    for row in (row for row in report["results"] if row["group"] == "all"):
+        (path,) = Path("res", row["model"]).glob("results_*.json")
+        task = json.loads(path.read_text())["results"][f"realm_rulebook_{row['mode']}"]
+        assert task["exact_match,strict-match"] == pytest.approx(row["accuracy"])
+
+
 def test_the_cards_code_loads_a_merged_model(trained: Path, realm: Realm, capsys: pytest.CaptureFixture[str]) -> None:
     result = realm("export", "--run", "r", "--out", "out", "--format", "merged", "--dtype", "float32", "--json")
     assert result.code == 0, result.err
@@ -87,8 +96,13 @@ def test_a_merge_that_differs_leaves_nothing(trained: Path, realm: Realm, monkey
 @pytest.mark.parametrize(
     ("args", "says"),
     [
-        (["export", "--run", "r", "--out", "o", "--format", "x"], "--format x: unknown; choose adapter or merged"),
-        (["export", "--run", "r", "--out", "o", "--dtype", "x"], "--dtype x: unknown; choose float32 or bfloat16"),
+        (
+            ["export", "--run", "r", "--out", "o", "--format", "x"],
+            "--format x: unknown; choose one of adapter, merged, lm-eval",
+        ),
+        (["export", "--run", "r", "--out", "o", "--dtype", "x"], "--dtype x: unknown; choose one of float32, bfloat16"),
+        (["export", "--run", "r", "--out", "o", "--format", "lm-eval"], "r/eval: no finished evaluation"),
+        (["export", "--run", "r", "--out", "d", "--format", "lm-eval"], "d: exists; add --force"),
         (["export", "--run", "r", "--out", "o"], "r: no adapter; train one"),
         (["export", "--run", "r", "--out", "o", "--adapter", "d"], "d: no adapter; train one"),
         (["ask", "--run", "r", "x"], "r: no adapter; train one"),

@@ -9,14 +9,15 @@ import typer
 
 from realm_cli.cli.options import JsonOpt
 
-FORMATS, DTYPES = ("adapter", "merged"), ("float32", "bfloat16")
+FORMATS, DTYPES = ("adapter", "merged", "lm-eval"), ("float32", "bfloat16")
 
 
 def export(
     run: Annotated[Path, typer.Option("--run", help="Run folder.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write.")],
     form: Annotated[
-        str, typer.Option("--format", help="adapter (as trained) or merged (one whole model).")
+        str,
+        typer.Option("--format", help="adapter (as trained), merged (one whole model), or lm-eval (results of eval)."),
     ] = "adapter",
     adapter: Annotated[
         Optional[Path],  # noqa: UP045
@@ -35,6 +36,7 @@ def export(
     \b
     Example: realm export --run runs/demo --out demo-adapter
     Example: realm export --run runs/demo --out demo-model --format merged --dtype float32
+    Example: realm export --run runs/demo --out results --format lm-eval
     """
     import shutil
 
@@ -50,7 +52,17 @@ def export(
 
     for option, value, known in (("--format", form, FORMATS), ("--dtype", dtype, DTYPES)):
         if value not in known:
-            raise ConfigError(f"{option} {value}: unknown; choose {' or '.join(known)}")
+            raise ConfigError(f"{option} {value}: unknown; choose one of {', '.join(known)}")
+    if form == "lm-eval":
+        import datetime
+
+        from realm_cli.stages.lm_eval import write_lm_eval
+
+        if out.exists() and not force:
+            raise ArtifactError(f"{out}: exists; add --force to write into it, or choose another --out")
+        made = write_lm_eval(run, out, when=datetime.datetime.now())
+        show(Summary("export", {"format": form, "files": list(map(str, made))}, [], [], list(map(str, made))), as_json)
+        return
     context = load_context(None, run, None)
     recipe = context.recipe
     chosen = last_adapter(run, adapter)
