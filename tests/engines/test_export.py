@@ -22,13 +22,17 @@ PROMPTS = [bare_messages(f"Parcel: vase, {i} kg, zone {i % 5}, fragile, insured.
 @pytest.fixture(scope="module")
 def adapter(tmp_path_factory: pytest.TempPathFactory, tiny_student: Path) -> Path:
     """An adapter that changes what the tiny student says."""
+    return adapter_of(tmp_path_factory.mktemp("adapter"), 0.02)
+
+
+def adapter_of(folder: Path, spread: float) -> Path:
+    """An adapter on the tiny student with random weights."""
     loaded = load_model("tiny-student", quant="none", dtype="float32", device="cpu")
     model = attach_lora(loaded, LoraSettings(r=8, alpha=16), 0)
     torch.manual_seed(1)
     for name, parameter in model.named_parameters():
         if "lora_B" in name:
-            parameter.data.normal_(0, 0.02)
-    folder = tmp_path_factory.mktemp("adapter")
+            parameter.data.normal_(0, spread)
     save_adapter(model, loaded.tokenizer, folder)
     return folder
 
@@ -62,8 +66,35 @@ def test_a_merge_that_lost_its_adapter_fails(adapter: Path, tmp_path: Path, monk
     assert not check.passed
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_a_small_adapter_cannot_get_lost(
+    dtype: str, tmp_path: Path, tiny_student: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its effect is below the largest gap of either type: only the comparison with the base sees that it is gone."""
+    small = adapter_of(tmp_path / "small", 0.002)
+    merge = export.merge_into
+    monkeypatch.setattr(export, "merge_into", lambda loaded, folder: merge(emptied(loaded), folder))
+    lost = export_merged("tiny-student", small, tmp_path / "lost", PROMPTS, dtype=dtype, max_tokens=48)
+    assert 0 < lost.effect < LIMITS[dtype][1] and lost.gap == pytest.approx(lost.effect, rel=1e-3)
+    assert lost.gap <= lost.largest_gap and lost.same >= lost.least_same and not lost.passed
+    monkeypatch.undo()
+    kept = export_merged("tiny-student", small, tmp_path / "kept", PROMPTS, dtype="float32", max_tokens=48)
+    assert kept.passed and kept.gap < 1e-5
+
+
+def emptied(loaded: LoadedModel) -> LoadedModel:
+    """The same model with an adapter that does nothing."""
+    for name, parameter in loaded.model.named_parameters():
+        if "lora_B" in name:
+            parameter.data.zero_()
+    return loaded
+
+
 def test_limits_are_inclusive() -> None:
     assert Check(32, 0.5, 0.02, 0.5, 0.02).passed
+    assert Check(32, 0.5, 0.01, 0.5, 0.02, effect=0.02).passed
+    assert not Check(32, 0.5, 0.011, 0.5, 0.02, effect=0.02).passed
+    assert Check(32, 1.0, 1e-6, 0.95, 1e-3, effect=0.0).passed  # an adapter that does nothing yet
     assert not Check(32, 0.49, 0.02, 0.5, 0.02).passed and not Check(32, 0.5, 0.021, 0.5, 0.02).passed
 
 

@@ -93,9 +93,16 @@ def export(
             lines = [
                 f"{verdict}: {check.same:.0%} of {check.prompts} greedy answers are those of base + adapter "
                 f"(at least {check.least_same:.0%})",
-                f"mean difference of log-probabilities {check.gap:.2g} nats a token (at most {check.largest_gap:g})",
+                f"mean difference of log-probabilities {check.gap:.2g} nats a token (at most {check.largest_gap:g}, "
+                f"and half of what the adapter itself changes, {check.effect:.2g})",
             ]
-            data |= {"check": verdict, "same": check.same, "gap": check.gap, "prompts": check.prompts}
+            data |= {
+                "check": verdict,
+                "same": check.same,
+                "gap": check.gap,
+                "effect": check.effect,
+                "prompts": check.prompts,
+            }
             if not check.passed:
                 raise ArtifactError(
                     f"{out}: not written, the merged model is not base + adapter: {lines[0][6:]}; {lines[1]}; "

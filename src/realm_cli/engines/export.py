@@ -10,6 +10,7 @@ Usage: `check = export_merged(model, adapter, folder, prompts, dtype="bfloat16",
 from __future__ import annotations
 
 import gc
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,23 +32,30 @@ from realm_cli.records import Message
 # near ties turn, and an answer goes another way from there on. On the tiny student, with two adapters: merges into the
 # plain base 1.0, 3e-7 (float32) and 0.44, 0.0034 (bfloat16); merges into NF4 at most 0.09, at least 0.011.
 LIMITS = {"float32": (0.95, 1e-3), "bfloat16": (0.25, 0.008)}
+FLOOR = 1e-5  # nats a token: what float32 rounds, also where an adapter does nothing
 TOKENS = 4096  # in one forward pass
 
 
 @dataclass(frozen=True)
 class Check:
-    """A merged model beside its parts. same: share of equal greedy answers. gap: mean |difference of log p|, nats."""
+    """A merged model beside its parts. same: share of equal greedy answers. gap: mean |difference of log p|, nats.
+
+    effect: the same difference between the base alone and base + adapter. A merge that lost the adapter has just that
+    gap, which may lie far below `largest_gap`: so at most half of it is allowed (inf: not measured).
+    """
 
     prompts: int
     same: float
     gap: float
     least_same: float
     largest_gap: float
+    effect: float = math.inf
 
     @property
     def passed(self) -> bool:
-        """Whether both are within the limits of the weights' type."""
-        return self.same >= self.least_same and self.gap <= self.largest_gap
+        """Whether both are within the limits of the weights' type, and the merge is nearer than the base is."""
+        largest = min(self.largest_gap, max(self.effect / 2, FLOOR))
+        return self.same >= self.least_same and self.gap <= largest
 
 
 Answers = list[tuple[tuple[int, ...], Completion]]  # prompt ids, the greedy answer
@@ -82,15 +90,19 @@ def logprobs_of(loaded: LoadedModel, answers: Answers) -> list[list[float]]:
 
 def compare(
     answers: Answers, logprobs: Sequence[Sequence[float]], merged: LoadedModel, prompts: Sequence[Sequence[Message]],
-    dtype: str, max_tokens: int,
+    dtype: str, max_tokens: int, effect: float = math.inf,
 ) -> Check:  # fmt: skip
     """The merged model beside what base + adapter answered, and with which log-probabilities."""
     other = answers_of(merged, prompts, max_tokens)
     same = sum(a[1].token_ids == b[1].token_ids for a, b in zip(answers, other, strict=True)) / len(answers)
-    pairs = zip(logprobs, logprobs_of(merged, answers), strict=True)
-    gaps = [abs(x - y) for a, b in pairs for x, y in zip(a, b, strict=True)]
     least, largest = LIMITS[dtype]
-    return Check(len(answers), same, sum(gaps) / len(gaps) if gaps else 0.0, least, largest)
+    return Check(len(answers), same, gap_of(logprobs, logprobs_of(merged, answers)), least, largest, effect)
+
+
+def gap_of(one: Sequence[Sequence[float]], other: Sequence[Sequence[float]]) -> float:
+    """Mean absolute difference, nats a token."""
+    gaps = [abs(x - y) for a, b in zip(one, other, strict=True) for x, y in zip(a, b, strict=True)]
+    return sum(gaps) / len(gaps) if gaps else 0.0
 
 
 def export_merged(
@@ -101,12 +113,14 @@ def export_merged(
     reference = load_plain(model, dtype, trust, adapter)
     answers = answers_of(reference, prompts, max_tokens)
     logprobs = logprobs_of(reference, answers)
+    with reference.model.disable_adapter():
+        effect = gap_of(logprobs, logprobs_of(reference, answers))
     merge_into(reference, folder)
     del reference
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-    return compare(answers, logprobs, load_plain(str(folder), dtype, trust), prompts, dtype, max_tokens)
+    return compare(answers, logprobs, load_plain(str(folder), dtype, trust), prompts, dtype, max_tokens, effect)
 
 
 def merge_into(loaded: LoadedModel, folder: Path) -> None:
