@@ -5,11 +5,13 @@ from __future__ import annotations
 import io
 import json
 import re
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from cli.helpers import Realm
 from realm_cli.engines import export
@@ -77,6 +79,28 @@ def test_the_cards_code_loads_a_merged_model(trained: Path, realm: Realm, capsys
     torch.manual_seed(0)
     exec(code.replace("max_new_tokens=512", "max_new_tokens=4"), {})
     assert "..." in capsys.readouterr().out
+
+
+def test_the_cards_code_loads_an_adapter(trained: Path, realm: Realm, capsys: pytest.CaptureFixture[str]) -> None:
+    assert realm("export", "--run", "r", "--out", "out").code == 0
+    (code,) = re.findall(r"```python\n(.*?)```", Path("out/README.md").read_text(), re.S)
+    exec(code.replace("max_new_tokens=512", "max_new_tokens=4"), {})
+    assert "..." in capsys.readouterr().out
+
+
+def test_another_adapter_gets_its_own_files_and_nobodys_results(trained: Path, realm: Realm) -> None:
+    own = Path("r/distill/adapter")
+    shutil.copytree(own, "other")
+    weights = load_file("other/adapter_model.safetensors")
+    save_file({name: x + 1 for name, x in weights.items()}, "other/adapter_model.safetensors", {"format": "pt"})
+    Path("other/training_args.bin").write_bytes(b"a pickle")
+    Path("other/.env").write_text("KEY=1")
+    Path("other/vocab.json").symlink_to(Path("d/rules.md").resolve())
+    assert realm("export", "--run", "r", "--out", "o", "--adapter", "other").code == 0
+    kept = {path.name for path in own.iterdir()} - {"README.md"}
+    assert {path.name for path in Path("o").iterdir()} == {*kept, "README.md", "realm-export.json"}
+    card = Path("o/README.md").read_text()
+    assert "Not measured: `realm eval` has not been run on this adapter." in card and "| distilled |" not in card
 
 
 def test_a_merge_that_differs_leaves_nothing(trained: Path, realm: Realm, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,8 +45,7 @@ def export(
     from realm_cli.cli.context import last_adapter, load_context, problems_path
     from realm_cli.errors import ArtifactError, ConfigError
     from realm_cli.prompts import bare_messages
-    from realm_cli.run_folder import OWN_FILES
-    from realm_cli.stages.card import model_card
+    from realm_cli.stages.card import copy_adapter, model_card
     from realm_cli.stages.problems import load_problems, spread
     from realm_cli.stages.summary import Summary
 
@@ -75,7 +74,7 @@ def export(
     data: dict[str, object] = {"adapter": str(chosen), "format": form, "out": str(out)}
     try:
         if form == "adapter":
-            shutil.copytree(chosen, partial, ignore=shutil.ignore_patterns(*OWN_FILES, "README.md"))
+            copy_adapter(chosen, partial)
         else:
             from realm_cli.engines.export import export_merged
 

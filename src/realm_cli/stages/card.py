@@ -6,22 +6,28 @@ Usage: `text = model_card(run, adapter, kind="merged", check=lines)`; Markdown, 
 from __future__ import annotations
 
 import re
+import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from realm_cli.artifacts import digest
 from realm_cli.errors import printable
-from realm_cli.run_folder import read_json
+from realm_cli.run_folder import read_json, read_manifest
 
 CHOICES = (  # what of the recipe a reader wants to know
     "student.model", "student.quant", "distill.teacher", "distill.sft.epochs", "distill.sft.lr", "train_rl.steps",
     "train_rl.eaai_steps", "train_rl.schedule", "train_rl.lr", "train_rl.bridge.beta", "train_rl.group_size", "seed",
 )  # fmt: skip
+ADAPTER_FILES = (  # what PEFT and a tokenizer write; whatever else lies in the folder is not passed on
+    "adapter_config.json", "adapter_model.safetensors", "tokenizer*.json", "tokenizer.model", "special_tokens_map.json",
+    "added_tokens.json", "vocab.json", "vocab.txt", "merges.txt", "chat_template.jinja",
+)  # fmt: skip
+BUILTIN = ("tiny-student", "smollm2-135m")  # realm's names of models: transformers does not know them
 LOAD = {
-    "adapter": "model = AutoModelForCausalLM.from_pretrained({base!r})\n"
-    "model = PeftModel.from_pretrained(model, {folder!r})",
-    "merged": "model = AutoModelForCausalLM.from_pretrained({folder!r})",
+    "adapter": "model = AutoModelForCausalLM.from_pretrained({base})\n"
+    "model = PeftModel.from_pretrained(model, {folder})",
+    "merged": "model = AutoModelForCausalLM.from_pretrained({folder})",
 }
 
 
@@ -37,6 +43,14 @@ def model_card(run: Path, adapter: Path, *, kind: str, folder: Path, check: Sequ
         parts += ["## Check of the merge", "\n".join(f"- {_safe(line)}" for line in check)]
     parts += ["## How to load it", _load(base, kind, folder)]
     return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def copy_adapter(adapter: Path, folder: Path) -> None:
+    """An adapter's own files into a new folder: no pickles, no logs, nothing that a link names."""
+    folder.mkdir(parents=True)
+    for file in sorted(adapter.iterdir()):
+        if file.is_file() and not file.is_symlink() and any(file.match(name) for name in ADAPTER_FILES):
+            shutil.copyfile(file, folder / file.name)
 
 
 def _head(base: str, kind: str) -> str:
@@ -74,9 +88,18 @@ def _inputs(run: Path) -> str:
 
 
 def _results(run: Path, adapter: Path) -> str:
-    """Accuracies of the models of the evaluation that saw this adapter."""
+    """Accuracies of this adapter and of what was evaluated beside it; "" unless the evaluation had this adapter.
+
+    Other adapters are left out: they are told apart by what their files are, since a folder may be trained again.
+    """
     report = read_json(run / "eval" / "report.json")
-    found = [row for row in report.get("results", []) if row.get("group") == "all"]
+    inputs = read_manifest(run / "eval" / "manifest.json").get("inputs", {})
+    named = {key.removeprefix("adapter "): item["sha256"] for key, item in inputs.items() if key.startswith("adapter ")}
+    own = digest(adapter)
+    if own not in named.values():
+        return ""
+    others = {label for label, known in named.items() if known != own}
+    found = [row for row in report.get("results", []) if row.get("group") == "all" and row["model"] not in others]
     if not found:
         return ""
     rows = [
@@ -104,7 +127,10 @@ def _load(base: str, kind: str, folder: Path) -> str:
     imports = "from transformers import AutoModelForCausalLM, AutoTokenizer"
     imports += "\nfrom peft import PeftModel" if kind == "adapter" else ""
     name = str(folder)
-    code = LOAD[kind].format(base=base, folder=name)
+    known = base in BUILTIN
+    if known and kind == "adapter":
+        imports += "\nfrom realm_cli.engines.loading import model_folder, resolve_model"
+    code = LOAD[kind].format(base=f"model_folder(resolve_model({base!r}))" if known else repr(base), folder=repr(name))
     prompt = (
         f"tokenizer = AutoTokenizer.from_pretrained({name!r})\n"
         'chat = [{"role": "user", "content": "..."}]\n'
