@@ -38,6 +38,8 @@ def model_card(run: Path, adapter: Path, *, kind: str, folder: Path, check: Sequ
     parts = [_head(base, kind), f"# {_safe(run.resolve().name)}", _what(base, kind, adapter)]
     parts += ["## How it was made", _choices(recipe), _inputs(run)]
     results = _results(run, adapter)
+    if results and kind == "merged":
+        results += "\n\nMeasured on base and adapter as the run loaded them, not on this merged copy."
     parts += ["## Results", results or "Not measured: `realm eval` has not been run on this adapter.", _limits(run)]
     if check:
         parts += ["## Check of the merge", "\n".join(f"- {_safe(line)}" for line in check)]
