@@ -50,6 +50,7 @@ COMMANDS = [
     "eval",
     "merge",
     "watch",
+    "report",
     "verify-run",
     "domain",
     "demo",

@@ -17,6 +17,7 @@ COMMANDS = [
     "eval",
     "merge",
     "watch",
+    "report",
     "verify-run",
     "domain",
     "demo",

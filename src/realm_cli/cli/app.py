@@ -12,7 +12,20 @@ from typing import Annotated, Optional
 import typer
 
 from realm_cli import __version__
-from realm_cli.cli import demo, distill, domain, evaluate, merge, refine, rollout, train_rl, verify, verify_run, watch
+from realm_cli.cli import (
+    demo,
+    distill,
+    domain,
+    evaluate,
+    merge,
+    refine,
+    report,
+    rollout,
+    train_rl,
+    verify,
+    verify_run,
+    watch,
+)
 
 _NO_MEMORY = (
     "error: out of memory; what was written is kept: free some, or lower engine.batch_rows, engine.kv_gib, "
@@ -40,6 +53,7 @@ app.command("train-rl")(train_rl.train_rl)
 app.command("eval")(evaluate.evaluate)
 app.command("merge")(merge.merge)
 app.command("watch")(watch.watch)
+app.command("report")(report.report)
 app.command("verify-run")(verify_run.verify_run)
 app.command("domain")(domain.domain)
 app.command("demo")(demo.demo)
