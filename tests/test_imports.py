@@ -42,14 +42,21 @@ ALLOWED: dict[str, set[str]] = {
 }
 ENGINE_ONLY = {"torch", "transformers", "peft", "trl", "bitsandbytes", "accelerate", "datasets", "openai"}
 COMMANDS = [
+    "init",
+    "import",
+    "check",
     "distill",
     "rollout",
     "verify",
     "refine",
     "train-rl",
     "eval",
+    "export",
+    "ask",
     "merge",
+    "show",
     "watch",
+    "report",
     "verify-run",
     "domain",
     "demo",

@@ -11,10 +11,8 @@ averaged over the seeds; Holm over H1-H5.
 from __future__ import annotations
 
 import argparse
-import json
 import re
 import sys
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import fmean
@@ -24,10 +22,12 @@ from arms import ARMS, REGIMES
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "src"))
+from realm_cli.stages.report_lab import N_BOOT, Lab, curve, mean_interval  # noqa: E402
+from realm_cli.stages.summary import interval  # noqa: E402
+
 RESULTS = ROOT / "benchmarks" / "results" / "lab"
 PAGE = ROOT / "docs" / "evidence.md"
 GROUPS = ("all", "covered", "thin", "combo", "unseen")
-N_BOOT = 2000
 REALM = "realm_r1"
 COLOURS = {  # of the arms in the plots
     "grpo": "#c8553d",
@@ -40,42 +40,9 @@ COLOURS = {  # of the arms in the plots
 }
 
 
-class Lab:
-    """All runs of one file: regime -> arm -> runs by seed."""
-
-    def __init__(self, folder: Path) -> None:
-        self.test: dict[str, str] = json.loads((folder / "test.json").read_text())
-        self.runs: dict[str, dict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
-        rows = [json.loads(line) for line in (folder / "runs.jsonl").read_text().splitlines() if line]
-        for row in sorted(rows, key=lambda row: row["seed"]):
-            self.runs[row["regime"]][row["arm"]].append(row)
-
-    def values(self, run: dict[str, Any], mode: str, group: str) -> dict[str, float]:
-        """problem -> 0 or 1 of one run; `plurality` and `any` are modes as well."""
-        digits = run["right"][mode] if mode in run["right"] else run[mode]
-        chosen = zip(self.test.items(), digits, strict=True)
-        return {i: float(d) for (i, g), d in chosen if group in ("all", g) or g in group.split("+")}
-
-    def many(
-        self, regime: str, arm: str, mode: str, group: str, seeds: set[int] | None = None
-    ) -> list[dict[str, float]]:
-        """One mapping a seed, of these seeds only where they are given."""
-        runs = [run for run in self.runs[regime].get(arm, []) if seeds is None or run["seed"] in seeds]
-        return [self.values(run, mode, group) for run in runs]
-
-    def seeds(self, regime: str, arm: str) -> set[int]:
-        """Which seeds of an arm are there."""
-        return {run["seed"] for run in self.runs[regime].get(arm, [])}
-
-
 def mean_ci(runs: Sequence[dict[str, float]]) -> str:
     """`31.5 [27.8, 35.3]` in percent, over seeds and problems."""
-    from realm_cli.method.scoring import seeded_difference
-
-    if not runs:
-        return "-"
-    mean, low, high = seeded_difference(runs, [dict.fromkeys(runs[0], 0.0)], 0, N_BOOT)
-    return f"{100 * mean:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+    return interval(*mean_interval(runs)) if runs else "-"
 
 
 def difference(
@@ -253,11 +220,6 @@ def placebo(lab: Lab, regime: str) -> Iterator[str]:
         if found:
             gain = "{:+.1f} [{:+.1f}, {:+.1f}]".format(*found[:3])
             yield f"The placebo's gain (shuffled labels minus no verdict reward), bare, {text}: {gain}."
-
-
-def curve(run: dict[str, Any]) -> list[tuple[int, int, dict[str, float]]]:
-    """(step, tokens sampled so far, dev accuracies), the tokens before reinforcement learning included."""
-    return [(step, run["sampled_tokens"]["rollout"] + tokens, dev) for step, tokens, dev in run["curve"]]
 
 
 def plots(lab: Lab, folder: Path) -> Iterator[str]:

@@ -9,14 +9,21 @@ import pytest
 from cli.helpers import Realm
 
 COMMANDS = [
+    "init",
+    "import",
+    "check",
     "distill",
     "rollout",
     "verify",
     "refine",
     "train-rl",
     "eval",
+    "export",
+    "ask",
     "merge",
+    "show",
     "watch",
+    "report",
     "verify-run",
     "domain",
     "demo",

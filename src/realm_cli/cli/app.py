@@ -24,6 +24,7 @@ from realm_cli.cli import (
     init,
     merge,
     refine,
+    report,
     rollout,
     show,
     train_rl,
@@ -64,6 +65,7 @@ app.command("ask")(ask.ask)
 app.command("merge")(merge.merge)
 app.command("show")(show.show)
 app.command("watch")(watch.watch)
+app.command("report")(report.report)
 app.command("verify-run")(verify_run.verify_run)
 app.command("domain")(domain.domain)
 app.command("demo")(demo.demo)
