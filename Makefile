@@ -79,9 +79,10 @@ $(VENV)/.bench: $(STAMP)
 	@$(PIP) -e '.[bench]'
 	@touch $@
 
-docs: $(STAMP) ## write docs/artifacts.md and docs/cli.md from the code
+docs: $(STAMP) ## write docs/artifacts.md and docs/cli.md from the code, and build the site: site/docs/index.html
 	$(BIN)/python docs/generate.py
+	$(BIN)/sphinx-build -q -W --keep-going -b html -c docs . site
 
 clean: ## remove the environment, caches and build leftovers; runs/ stays
-	rm -rf $(VENV) build dist .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .hypothesis src/*.egg-info
+	rm -rf $(VENV) build dist site .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache .hypothesis src/*.egg-info
 	find src tests docs benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +

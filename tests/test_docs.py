@@ -75,3 +75,14 @@ def test_commands_are_found() -> None:
 def test_the_docs_are_all_named_in_the_readme() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert [page.name for page in ROOT.glob("docs/*.md") if page.name not in text] == []
+
+
+def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
+    sphinx = pytest.importorskip("sphinx.cmd.build")
+    site = tmp_path / "site"
+    code = sphinx.main(["-q", "-W", "--keep-going", "-b", "html", "-c", str(ROOT / "docs"), str(ROOT), str(site)])
+    assert code == 0
+    index = (site / "docs" / "index.html").read_text(encoding="utf-8")
+    for page in ROOT.glob("docs/*.md"):
+        assert (site / "docs" / f"{page.stem}.html").exists()
+        assert page.stem == "index" or f'href="{page.stem}.html"' in index, f"{page.name} is not in docs/index.md"

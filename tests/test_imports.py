@@ -42,9 +42,11 @@ ALLOWED: dict[str, set[str]] = {
 }
 ENGINE_ONLY = {"torch", "transformers", "peft", "trl", "bitsandbytes", "accelerate", "datasets", "openai"}
 COMMANDS = [
+    "doctor",
     "init",
     "import",
     "check",
+    "plan",
     "distill",
     "rollout",
     "verify",

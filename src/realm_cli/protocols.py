@@ -207,3 +207,40 @@ class RlTrainer(Protocol):
 
     def train(self, job: RlJob) -> TrainResult:
         """Train; `job.out_dir/adapter_model.safetensors` is the checkpoint with the best bare dev accuracy."""
+
+
+@dataclass(frozen=True)
+class ModelShape:
+    """What a model's memory follows from. Counts are numbers of values.
+
+    linear: weights of the linear layers, which NF4 packs; other: embeddings, norms and head (tied ones once).
+    lora_width: sum of inputs and outputs of the linear layers, so that LoRA of rank r has r * lora_width weights.
+    file_bytes: weights as they lie on disk; 0 = not here yet.
+    """
+
+    label: str
+    layers: int
+    hidden: int
+    heads: int
+    kv_heads: int
+    head_size: int
+    intermediate: int
+    vocab: int
+    positions: int
+    linear: int
+    other: int
+    lora_width: int
+    file_bytes: int = 0
+
+    @property
+    def parameters(self) -> int:
+        """All weights."""
+        return self.linear + self.other
+
+
+@dataclass(frozen=True)
+class Speeds:
+    """Tokens a second that a short trial measured: sampled (all rows together), and trained (forward and backward)."""
+
+    sampled: float
+    trained: float

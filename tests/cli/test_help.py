@@ -9,9 +9,11 @@ import pytest
 from cli.helpers import Realm
 
 COMMANDS = [
+    "doctor",
     "init",
     "import",
     "check",
+    "plan",
     "distill",
     "rollout",
     "verify",

@@ -17,12 +17,14 @@ from realm_cli.cli import (
     check,
     demo,
     distill,
+    doctor,
     domain,
     evaluate,
     export,
     import_,
     init,
     merge,
+    plan,
     refine,
     report,
     rollout,
@@ -51,9 +53,11 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
+app.command("doctor")(doctor.doctor)
 app.command("init")(init.init)
 app.command("import")(import_.import_)
 app.command("check")(check.check)
+app.command("plan")(plan.plan)
 app.command("distill")(distill.distill)
 app.command("rollout")(rollout.rollout)
 app.command("verify")(verify.verify)
@@ -88,7 +92,7 @@ def _root(
     from realm_cli.cli.context import processes
     from realm_cli.errors import ConfigError
 
-    if processes() > 1 and context.invoked_subcommand != "train-rl":
+    if processes() > 1 and context.invoked_subcommand not in ("train-rl", "doctor"):
         raise ConfigError(
             f"{context.invoked_subcommand}: runs in one process, and {processes()} were started; only train-rl shares "
             "its work among processes, rollout and distill are divided by --shard"

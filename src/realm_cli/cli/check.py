@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Optional
+from typing import TYPE_CHECKING, Annotated, Optional
 
 import typer
 
 from realm_cli.cli.options import JsonOpt
+
+if TYPE_CHECKING:
+    from realm_cli.stages.checkup import Finding
 
 MARKS = {"error": "ERROR  ", "warning": "warning", "fine": "ok     "}
 
@@ -27,12 +30,10 @@ def check(
     Example: realm check mydomain
     Example: realm check problems.jsonl --rules handbook.md
     """
-    from realm_cli.cli.console import show
     from realm_cli.cli.context import read_text
     from realm_cli.errors import RealmError
     from realm_cli.recipe import load_recipe
     from realm_cli.stages.checkup import Finding, check_problems, check_rules
-    from realm_cli.stages.summary import Summary
 
     folder = place if place.is_dir() else place.parent
     findings, problems = check_problems(place / "problems.jsonl" if place.is_dir() else place)
@@ -56,6 +57,14 @@ def check(
             read_text(beside if beside is not None and beside.exists() else named, None, "rules")
         except RealmError as error:
             findings.append(Finding("error", str(error)))
+    report_findings("check", findings, as_json)
+
+
+def report_findings(name: str, findings: list[Finding], as_json: bool) -> None:
+    """Print findings, a line each; exit code 1 where one is an error."""
+    from realm_cli.cli.console import show
+    from realm_cli.stages.summary import Summary
+
     lines = [f"{MARKS[finding.level]}  {finding.text}" for finding in findings]
     errors = sum(finding.level == "error" for finding in findings)
     warnings = sum(finding.level == "warning" for finding in findings)
@@ -65,6 +74,6 @@ def check(
         "findings": [{"level": finding.level, "text": finding.text} for finding in findings],
     }
     lines.append(f"{errors} errors, {warnings} warnings")
-    show(Summary("check", data, [], lines), as_json)
+    show(Summary(name, data, [], lines), as_json)
     if errors:
         raise typer.Exit(1)
