@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from realm_cli.records import Mode, Prediction
-from realm_cli.stages.report_tables import build_report, report_tables, rule_accuracy, weak_claims
+from realm_cli.stages.report_tables import build_report, cut_off, report_tables, rule_accuracy, weak_claims
 from realm_cli.stages.summary import interval, percent
 
 
@@ -172,3 +172,15 @@ def test_rules_in_the_weights() -> None:
     ]
     assert table.title == "Bare % by rule, weakest 2 of 2"
     assert table.rows == [["y", "1", "0.0"], ["z", "1", "100.0"]]
+
+
+def test_completions_that_the_limit_cuts_are_named_by_group() -> None:
+    rows = [row("sft", f"a{i}", True, group="short") for i in range(30)]
+    rows += [row("sft", f"b{i}", False, group="long", truncated=i < 3) for i in range(10)]
+    assert cut_off(report(rows), 120) == [
+        "warning: completions cut off at eval.max_tokens=120, which count as wrong: sft bare 7.5 %; sft bare, long 30.0 %; "
+        "where a model only needs more room, raise it and rerun with --force"
+    ]
+    assert cut_off(report(rows[:30]), 120) == []
+    many = [row(f"m{i}", "a", False, group="g", truncated=True) for i in range(5)]
+    assert "and 4 more; where" in cut_off(report(many), 120)[0]

@@ -24,7 +24,7 @@ from realm_cli.records import Mode, Prediction, Problem, Route, ShownRoute
 from realm_cli.run_folder import Stage
 from realm_cli.stages.failures import Failures, gaps
 from realm_cli.stages.reliance import hint_reliance
-from realm_cli.stages.report_tables import build_report, report_tables, rule_accuracy, weak_claims
+from realm_cli.stages.report_tables import build_report, cut_off, report_tables, rule_accuracy, weak_claims
 from realm_cli.stages.summary import Summary, percent
 
 TERMS = "rescued: right though no route shown is; misled: gave the wrong answer that most routes give"
@@ -138,7 +138,12 @@ def run_eval(
         "eval",
         report,
         report_tables(report),
-        notes=[*([TERMS] if shown else []), *weak_claims(report), *_contaminated(report["contamination"])],
+        notes=[
+            *([TERMS] if shown else []),
+            *cut_off(report, config.max_tokens),
+            *weak_claims(report),
+            *_contaminated(report["contamination"]),
+        ],
         files=[str(stage.path("report.json")), str(path)],
     )
 

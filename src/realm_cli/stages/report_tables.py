@@ -11,6 +11,8 @@ from realm_cli.method import scoring
 from realm_cli.records import Prediction
 from realm_cli.stages.summary import Table, interval, percent
 
+CUT_OFF, CUT_OFF_NAMED = 0.05, 6  # share of completions at the limit that is worth a line; how many it names
+
 
 def build_report(rows: Sequence[Prediction], *, seed: int, bootstrap: int, compare: bool) -> dict[str, Any]:
     """{"results": [one per model x mode x group], "comparisons": [...]}; values are shares, CIs are 95 %."""
@@ -165,6 +167,23 @@ def weak_claims(report: dict[str, Any]) -> list[str]:
     if rest := len(weak) - len(lines):
         lines.append(f"single groups: {rest} more such claim{'s' if rest > 1 else ''} on too few problems")
     return lines
+
+
+def cut_off(report: dict[str, Any], limit: int) -> list[str]:
+    """A line that names the models of which more than CUT_OFF of the completions hit the limit, in a group or in all."""
+    found = []
+    for result in report["results"]:
+        if result["truncated"] > CUT_OFF:
+            where = "" if result["group"] == "all" else f", {result['group']}"
+            found.append(f"{result['model']} {result['mode']}{where} {percent(result['truncated'])} %")
+    if not found:
+        return []
+    more = f" and {len(found) - CUT_OFF_NAMED} more" if len(found) > CUT_OFF_NAMED else ""
+    text = "; ".join(found[:CUT_OFF_NAMED]) + more
+    return [
+        f"warning: completions cut off at eval.max_tokens={limit}, which count as wrong: {text}; where a model only needs "
+        "more room, raise it and rerun with --force"
+    ]
 
 
 def report_tables(report: dict[str, Any]) -> list[Table]:
