@@ -178,8 +178,8 @@ def test_completions_that_the_limit_cuts_are_named_by_group() -> None:
     rows = [row("sft", f"a{i}", True, group="short") for i in range(30)]
     rows += [row("sft", f"b{i}", False, group="long", truncated=i < 3) for i in range(10)]
     assert cut_off(report(rows), 120) == [
-        "warning: completions cut off at eval.max_tokens=120, which count as wrong: sft bare 7.5 %; sft bare, long 30.0 %; "
-        "where a model only needs more room, raise it and rerun with --force"
+        "warning: completions cut off at eval.max_tokens=120, which count as wrong: "
+        "sft bare 7.5 %; sft bare, long 30.0 %; where a model only needs more room, raise it and rerun with --force"
     ]
     assert cut_off(report(rows[:30]), 120) == []
     many = [row(f"m{i}", "a", False, group="g", truncated=True) for i in range(5)]

@@ -170,7 +170,7 @@ def weak_claims(report: dict[str, Any]) -> list[str]:
 
 
 def cut_off(report: dict[str, Any], limit: int) -> list[str]:
-    """A line that names the models of which more than CUT_OFF of the completions hit the limit, in a group or in all."""
+    """A line that names the models and groups of which more than CUT_OFF of the completions hit the limit."""
     found = []
     for result in report["results"]:
         if result["truncated"] > CUT_OFF:
@@ -181,8 +181,8 @@ def cut_off(report: dict[str, Any], limit: int) -> list[str]:
     more = f" and {len(found) - CUT_OFF_NAMED} more" if len(found) > CUT_OFF_NAMED else ""
     text = "; ".join(found[:CUT_OFF_NAMED]) + more
     return [
-        f"warning: completions cut off at eval.max_tokens={limit}, which count as wrong: {text}; where a model only needs "
-        "more room, raise it and rerun with --force"
+        f"warning: completions cut off at eval.max_tokens={limit}, which count as wrong: {text}; "
+        "where a model only needs more room, raise it and rerun with --force"
     ]
 
 
