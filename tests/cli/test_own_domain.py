@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from cli.helpers import Realm, rows, write_rows
+from realm_cli.recipe import load_recipe
 
 CSV = "case;result;part\n" + "".join(
     f"Case {i}: who pays {i}?;{'yes' if i % 3 else 'no'};{'test' if i > 20 else 'train'}\n" for i in range(30)
@@ -227,3 +228,20 @@ def test_a_new_domain_is_checked_and_runs(place: Path, realm: Realm) -> None:
     taught = ["--teacher", "jsonl:teacher.jsonl", "--rules", "rules.md", "--notes", "notes.md"]
     assert realm("distill", *common, *taught, *small).code == 0
     assert (place / "mine" / "run" / "distill" / "adapter" / "adapter_model.safetensors").exists()
+
+
+@pytest.mark.parametrize("student", ["smollm2-135m", "Qwen/Qwen2.5-0.5B-Instruct", "a: #odd.gguf"])
+def test_a_domain_for_an_instruct_model(student: str, place: Path, realm: Realm) -> None:
+    assert realm("init", "mine", "--student", student).code == 0
+    recipe = load_recipe("mine/recipe.yaml")
+    assert (recipe.student.model, recipe.prompt.style) == (student, "full")
+    assert recipe.distill.replay is None
+    assert recipe.distill.mix == {"guided": 0.9, "mrpv": 0.1}
+
+
+def test_the_default_recipe_is_that_of_the_tiny_student(place: Path, realm: Realm) -> None:
+    assert realm("init", "mine").code == 0
+    recipe = load_recipe("mine/recipe.yaml")
+    assert (recipe.student.model, recipe.prompt.style) == ("tiny-student", "terse")
+    refused = realm("init", "other", "--student", "openai:http://a:secret@b/v1#m")
+    assert refused.code == 1 and "holds a password" in refused.lines[-1] and not Path("other").exists()

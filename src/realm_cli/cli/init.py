@@ -3,23 +3,32 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Optional
 
 import typer
 
 COPIED = ("README.md", "recipe.yaml", "pipeline.sh")
+INSTRUCT = "recipe-instruct.yaml"  # recipe.yaml of a student that is an instruct model
 SAMPLE = (200, 40, 100)  # train, dev and test problems
+TINY = "tiny-student"
 STAND_INS = {"routes-a.jsonl": "forgetful", "routes-b.jsonl": "hasty"}
 
 
 def init(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to make.")],
+    student: Annotated[
+        Optional[str],  # noqa: UP045
+        typer.Option(
+            help="An instruct model for a domain of your own: hub id, folder, .gguf, smollm2-135m. Default: tiny."
+        ),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite files of the same names.")] = False,
 ) -> None:
     """Make a folder with problems, rules, notes, a recipe and pipeline.sh: it runs, and you replace what is in it.
 
     \b
     Example: realm init mydomain
+    Example: realm init mydomain --student Qwen/Qwen2.5-0.5B-Instruct
     """
     import json
     import random
@@ -30,7 +39,10 @@ def init(
     from realm_cli.cli.context import make_domain
     from realm_cli.domains import load_domain
     from realm_cli.errors import ArtifactError
+    from realm_cli.recipe import refuse_secret
 
+    if student is not None:
+        refuse_secret(student)
     names = [*COPIED, "problems.jsonl", "rules.md", "notes.md", "teacher.jsonl", *STAND_INS]
     there = next((folder / name for name in names if (folder / name).exists()), None)
     if there is not None and not force:
@@ -38,7 +50,9 @@ def init(
     problems = make_domain("rulebook", folder, *SAMPLE, seed=0)
     source = Path(__file__).resolve().parents[1] / "_scaffold"
     for name in COPIED:
-        write_text(folder / name, (source / name).read_text(encoding="utf-8"))
+        own = INSTRUCT if name == "recipe.yaml" and student not in (None, TINY) else name
+        text = (source / own).read_text(encoding="utf-8")
+        write_text(folder / name, text.replace("STUDENT", json.dumps(student)) if own == INSTRUCT else text)
     script = folder / "pipeline.sh"
     script.chmod(script.stat().st_mode | stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH)
     domain = load_domain("rulebook")
