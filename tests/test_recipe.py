@@ -102,7 +102,7 @@ def test_frozen() -> None:
         "verify: 5": "verify: input should be a valid dictionary or instance of VerifyConfig (got 5)",
         "- a": "a recipe is a mapping of stages, not a list",
         "seed: 1\nseed: 2": " line 2 key 'seed' given twice; mend the YAML",
-        "a: [1": " line 2 expected ',' or ']', but got '<stream end>'; mend the YAML",
+        "a: [1": " line 1 did not find expected ',' or ']'; mend the YAML",
         "a: !!python/object:os.system x": " line 1 could not determine a constructor for the tag "
         "'tag:yaml.org,2002:python/object:os.system'; mend the YAML",
     }.items(),

@@ -115,7 +115,7 @@ CASES = {
     "--set wrong type": Case([*ROLLOUT, "--set", "rollout.n=many"], ("rollout.n", "'many'")),
     "recipe missing": Case([*ROLLOUT, "-r", "no.yaml"], ("no.yaml: no such recipe",)),
     "recipe name unknown": Case([*ROLLOUT, "-r", "dmeo"], ("dmeo.yaml: no such recipe",)),
-    "broken YAML": Case([*ROLLOUT, "-r", "y.yaml"], ("y.yaml: line 2",), file("y.yaml", "train_rl: {steps: 3\n")),
+    "broken YAML": Case([*ROLLOUT, "-r", "y.yaml"], ("y.yaml: line 1",), file("y.yaml", "train_rl: {steps: 3\n")),
     "recipe is a list": Case([*ROLLOUT, "-r", "y.yaml"], ("y.yaml: a recipe is a mapping",), file("y.yaml", "- 1\n")),
     "run's own recipe broken": Case(["verify", "--run", "r"], ("r/recipe.json: line 1",), file("r/recipe.json", "{")),
     "T < N": Case([*PLAN, "--steps", "5", "--eaai-steps", "9"], ("eaai_steps 9 exceeds steps 5",)),

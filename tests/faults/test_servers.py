@@ -145,11 +145,13 @@ def test_a_dead_one_of_several_is_named(capsys: pytest.CaptureFixture[str]) -> N
 
 def test_a_deadline_counts_from_the_request_on() -> None:
     with serving(Faults(share=1.0, kinds=("late drip",), bad_tries=99)) as server:
-        start = time.monotonic()
-        settings = ServerConfig(retries=0, timeout=1.0)
-        [(_, [done])] = OpenAIGenerator([server.url], "m", settings).generate(ask(1), SamplingParams())
+        settings, waited = ServerConfig(retries=0, timeout=1.0), []
+        for _ in range(3):  # the quickest of three: a busy machine comes late
+            start = time.monotonic()
+            [(_, [done])] = OpenAIGenerator([server.url], "m", settings).generate(ask(1), SamplingParams())
+            waited.append(time.monotonic() - start)
     assert done.failure.startswith("no answer within 1 s")
-    assert time.monotonic() - start < 1.6  # headers after 0.8 s; from those on it would be 1.8
+    assert min(waited) < 1.6  # headers after 0.8 s; from those on it would be 1.8
 
 
 def test_a_budget_of_requests_counts_every_try(capsys: pytest.CaptureFixture[str]) -> None:

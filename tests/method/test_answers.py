@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fakes import installed_checker
+from pace import paces
 from realm_cli.errors import ConfigError
 from realm_cli.method.answers import answer_key, flexible_answer, is_correct, known_types, strict_answer, to_number
 from realm_cli.records import Problem
@@ -128,9 +129,9 @@ def test_expressions(gold, right, wrong) -> None:
 )  # fmt: skip
 def test_no_expression_hangs_the_grader(bomb) -> None:
     assert is_correct("1+x^2", problem("x^2+1", "expr"))  # the library is loaded once: no part of the answer's time
-    start = time.process_time()
-    assert not is_correct(bomb, problem("x^2+1", "expr"))
-    assert time.process_time() - start < 2  # all but a few are refused before Math-Verify sees them
+    refused = []
+    assert paces(lambda: refused.append(not is_correct(bomb, problem("x^2+1", "expr"))), tries=1) < 40
+    assert refused == [True]  # all but a few before Math-Verify sees them
     assert is_correct(bomb, problem(bomb, "expr"))  # as it is written
 
 
@@ -183,14 +184,12 @@ def test_labels_and_texts(kind, gold, right, wrong) -> None:
 @pytest.mark.parametrize("kind", ["number", "expr", "choice", "label", "text"])
 def test_long_answers_are_wrong_and_no_text_crashes(kind) -> None:
     row = problem("7", kind, choices=["7", "8"])
-    start = time.perf_counter()
     for text in (None, "", " ", "7" * 10_000, "7 " * 501, "7\n" * 600, "\\boxed{" * 140, "1," * 499, "1/" * 499, "\0"):
         assert not is_correct(text, row)
         answer_key(text, row)
     for flood in ("<answer>", "####\n", "Answer: ", "\\boxed{", "*", "answer is ", "-", "1,"):
-        flexible_answer(flood * 20_000)
-        strict_answer(flood * 20_000)
-    assert time.perf_counter() - start < 4
+        for read in (flexible_answer, strict_answer):
+            assert paces(partial(read, flood * 20_000), 40) <= 40
     assert answer_key("7" * 1001, row) is None
 
 

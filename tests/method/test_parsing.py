@@ -1,11 +1,12 @@
 """Strict reading of completions (method.md sections 7 and 8, acceptance test 13.2)."""
 
-import time
+from functools import partial
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pace import paces
 from realm_cli.method.parsing import MAX_TAGS, parse_completion
 from realm_cli.prompts import NAMES, routed_text, solution_text
 
@@ -165,9 +166,8 @@ def test_think_word_limit_is_exact() -> None:
 
 def test_tag_flood_is_rejected_fast() -> None:
     flood = "<answer>10</answer>" * 200_000
-    started = time.perf_counter()
+    assert paces(partial(parse_completion, flood, k=4), 10) <= 10
     parsed = parse_completion(flood, k=4)
-    assert time.perf_counter() - started < 0.5
     assert (parsed.verdicts, parsed.answer, parsed.ok) == ([None] * 4, None, False)
     assert parse_completion(flood, k=0).verdicts is None
     assert MAX_TAGS >= 6
@@ -178,9 +178,8 @@ def test_tag_flood_is_rejected_fast() -> None:
     ["<" * 400_000, "< " * 200_000, "<think" * 60_000, "<check>" + "A:" * 200_000, "<check>\n" + " \n" * 200_000],
 )
 def test_hostile_text_takes_linear_time(text: str) -> None:
-    started = time.perf_counter()
     assert not parse_completion(text, k=4).ok
-    assert time.perf_counter() - started < 2.0
+    assert paces(partial(parse_completion, text, k=4), 40) <= 40
 
 
 @given(
