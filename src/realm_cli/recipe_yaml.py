@@ -24,7 +24,7 @@ class RecipeLoader(_Loader):  # type: ignore[misc]
     """
 
     def construct_yaml_int(self, node: yaml.ScalarNode) -> int:
-        value = super().construct_yaml_int(node)
+        value: int = super().construct_yaml_int(node)
         if abs(value) >= MAX_NUMBER:
             raise yaml.constructor.ConstructorError(None, None, "a number of over 18 digits", node.start_mark)
         return value
@@ -36,7 +36,8 @@ class RecipeLoader(_Loader):  # type: ignore[misc]
             if key in seen:
                 raise yaml.constructor.ConstructorError(None, None, f"key {key!r} given twice", key_node.start_mark)
             seen.add(key)
-        return super().construct_mapping(node, deep)
+        mapping: dict[Any, Any] = super().construct_mapping(node, deep)
+        return mapping
 
 
 RecipeLoader.add_implicit_resolver(
@@ -69,7 +70,7 @@ def _check_depth(text: str) -> None:
     for event in yaml.parse(text, Loader=_Loader):
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
         if depth + isinstance(event, yaml.ScalarEvent) > MAX_DEPTH:
-            raise yaml.composer.ComposerError(None, None, "nested too deeply", event.start_mark)
+            raise yaml.composer.ComposerError(None, None, "nested too deeply", event.start_mark)  # type: ignore[arg-type]
 
 
 def first_problem(error: ValidationError, root: type[BaseModel]) -> str:
