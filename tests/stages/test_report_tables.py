@@ -132,6 +132,7 @@ def test_the_routes_have_a_table_of_their_own() -> None:
 def test_formats() -> None:
     assert (percent(0.1234), percent(None), percent(1)) == ("12.3", "-", "100.0")
     assert interval(0.5, 0.25, 0.755) == "50.0 [25.0, 75.5]"
+    assert percent(-0.0004) == "0.0" and percent(-0.0006) == "-0.1"
 
 
 @given(flags=st.lists(st.booleans(), min_size=1, max_size=30))

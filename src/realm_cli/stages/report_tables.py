@@ -213,7 +213,7 @@ def report_tables(report: dict[str, Any]) -> list[Table]:
             rows.append(["bare/routed %", "", *(percent(report["autonomy"].get(m)) for m in models)])
         if mode == "routed" and (needed := report.get("reliance")):
             nats = [needed.get(m, {}).get("nats") for m in models]
-            rows.append(["reliance, nats", "", *("-" if x is None else f"{x:.2f}" for x in nats)])
+            rows.append(["reliance, nats", "", *("-" if x is None else f"{round(x, 2) + 0.0:.2f}" for x in nats)])
         tables.append(Table(f"Accuracy %, {mode} prompts [95 % CI]", ["group", "n", *models], rows))
     if lines := report.get("routes"):
         shown = [[g, percent(lines[g]["plurality"]), percent(lines[g]["any_correct"])] for g in groups if g in lines]

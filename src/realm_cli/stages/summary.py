@@ -27,10 +27,10 @@ class Summary:
 
 
 def percent(value: float | None) -> str:
-    """0.1234 -> 12.3."""
-    return "-" if value is None else f"{100 * value:.1f}"
+    """0.1234 -> 12.3; what rounds to nothing has no sign."""
+    return "-" if value is None else f"{round(100 * value, 1) + 0.0:.1f}"
 
 
 def interval(mean: float, low: float, high: float) -> str:
     """`12.3 [10.1, 14.6]` in percent."""
-    return f"{100 * mean:.1f} [{100 * low:.1f}, {100 * high:.1f}]"
+    return f"{percent(mean)} [{percent(low)}, {percent(high)}]"
