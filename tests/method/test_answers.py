@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from fakes import installed_checker
 from realm_cli.errors import ConfigError
-from realm_cli.method.answers import answer_key, flexible_answer, is_correct, known_types, strict_answer, to_number
+from realm_cli.method.answers import answer_key, clean, flexible_answer, is_correct, known_types, strict_answer, to_number
 from realm_cli.records import Problem
 
 CITIES = ["London", "Paris", "New York", "York", "The Hague"]
@@ -63,6 +63,25 @@ def test_strict(text, answer) -> None:
 )
 def test_flexible(text, answer) -> None:
     assert flexible_answer(text) == answer
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("\\boxed{\\boxed{72}} left", "72 left"),
+        ("a \\boxed{1} b \\boxed{2}", "a 1 b 2"),
+        ("\\text{New York}.", "New York"),
+        ("<answer> **72** </answer>", "72"),
+        ("`x`", "x"),
+        ("$1,250$", "1,250"),
+        ("1,250", "1,250"),
+        ("*.", None),
+        ("", None),
+        ("\\boxed{7", "\\boxed{7"),
+    ],
+)
+def test_cleaning_by_hand(text, answer) -> None:
+    assert clean(text) == answer
 
 
 # ---- equality
