@@ -12,7 +12,15 @@ from hypothesis import strategies as st
 
 from fakes import installed_checker
 from realm_cli.errors import ConfigError
-from realm_cli.method.answers import answer_key, clean, flexible_answer, is_correct, known_types, strict_answer, to_number
+from realm_cli.method.answers import (
+    answer_key,
+    clean,
+    flexible_answer,
+    is_correct,
+    known_types,
+    strict_answer,
+    to_number,
+)
 from realm_cli.records import Problem
 
 CITIES = ["London", "Paris", "New York", "York", "The Hague"]

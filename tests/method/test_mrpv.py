@@ -291,6 +291,15 @@ def test_how_far_a_fact_must_lean_to_negatives_to_be_suspect() -> None:
     assert (kind(3), kind(4)) == ("suspect", "novel")
 
 
+def test_one_other_positive_cannot_make_a_positive_suspect() -> None:
+    """`zone=35` in a positive and in 2 of 5 negatives: d = -.214 and p+ = .179, but only one positive stands beside it."""
+    odd = [["base 30", f"zone + 6 = {50 + n}"] for n in range(3)]
+    one, two = (score([RIGHT] * n + [SLIP], [SLIP, SLIP, *odd])[n] for n in (1, 2))
+    assert fact_support(0, 1, 2, 5) == pytest.approx((0.1786, 0.3929, -0.2143), abs=1e-4)
+    assert (one.step_kind[1], one.lucky) == ("novel", False)
+    assert (two.step_kind[1], two.lucky) == ("suspect", True)
+
+
 def test_a_monte_carlo_value_two_steps_away_is_a_veto() -> None:
     steps = ["base 30", "zone + 6 = 35", "express + 30 = 65", "tax + 1 = 66", "fee + 2 = 68"]
     right = ["base 30", "zone + 6 = 36", "express + 30 = 66", "tax + 1 = 67", "fee + 2 = 69"]

@@ -150,6 +150,27 @@ def test_the_form_of_a_built_set_does_not_leak_its_labels() -> None:
     assert leak_auc(probe_rows(many(400, SetOptions())), seed=0) <= 0.55
 
 
+def test_the_defaults_are_those_of_the_document() -> None:
+    d = SetOptions()
+    assert (d.k, d.natural_frac, d.same_wrong, d.hide_answers, d.tamper_final) == (4, 0.25, 0.9, 0.25, 0.1)
+    assert (d.k_long_tokens, d.allow_single_sign, d.signs) == (300, True, "both")
+
+
+def test_two_thirds_of_the_negatives_are_near_misses() -> None:
+    """Near: wrong from the middle on (3 of 6 is), or with an agreed step before; early: the others."""
+    near = [{"first_error": k, "step_kind": ["novel"] * 6} for k in (3, 5, 6)]
+    near += [{"first_error": None, "step_kind": ["agreed"] + ["novel"] * 5}]
+    early = [{"first_error": k, "step_kind": ["novel"] * 6} for k in (1, 2, None)]
+    right, wrong = [r for r in pool() if r.correct], [r for r in pool() if not r.correct]
+    rows = [
+        r.model_copy(update={"id": f"n{i}", **u}) for i, (r, u) in enumerate(zip(wrong, near + early, strict=False))
+    ]
+    sets = build_sets(problem(), right + rows, replace(BALANCED, k=2, sets_per_problem=1500), random.Random(0))
+    drawn = [s.route_id for x in sets if len(set(labels(x))) == 2 for s in x.shown if not s.label]
+    assert sum(name in ("n0", "n1", "n2", "n3") for name in drawn) / len(drawn) == pytest.approx(2 / 3, abs=0.04)
+    assert sum(name == "n0" for name in drawn) / len(drawn) == pytest.approx(1 / 6, abs=0.04)
+
+
 # ---- small pools
 
 
