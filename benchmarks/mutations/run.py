@@ -1,7 +1,7 @@
 """Do the tests of method/ notice a changed sign, bound or label? Mutants are drawn at random and tried one by one.
 
-    python benchmarks/mutations/run.py                    # two draws of 6 mutants of every file, to results/mutations.json
-    python benchmarks/mutations/run.py --hand             # those of hand.txt, to results/mutations-hand.json
+    python benchmarks/mutations/run.py              # two draws of 6 mutants of every file, to results/mutations.json
+    python benchmarks/mutations/run.py --hand       # those of hand.txt, to results/mutations-hand.json
     python benchmarks/mutations/run.py --per-file 20 --files mrpv,rewards --seeds 2 --out runs/more.json
 
 A mutant changes one comparison, operator, constant, boolean or `min`/`max` in a copy of the source, and the file's own
@@ -125,6 +125,7 @@ def tests_of(name: str) -> list[str]:
 def run_tests(copy: str, tests: list[str]) -> None:
     """In a process of its own: pytest on a copy of the package; exits as pytest does."""
     import pytest
+    from hypothesis import Phase, settings
 
     resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
     resource.setrlimit(resource.RLIMIT_AS, (BYTES, BYTES))  # a loop without end fills lists
@@ -134,7 +135,9 @@ def run_tests(copy: str, tests: list[str]) -> None:
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 1)
     os.dup2(null, 2)
+    settings.register_profile("first", deadline=None, derandomize=True, phases=[Phase.explicit, Phase.generate])
     words = ["-x", "-q", "-p", "no:cacheprovider", "-c", os.devnull, "--rootdir", str(ROOT), "--import-mode=importlib"]
+    words += ["--tb=no", "--assert=plain", "--hypothesis-profile=first"]  # the first failure will do, as it is
     sys.exit(pytest.main([*words, *tests]))
 
 

@@ -210,14 +210,14 @@ def test_labels_and_texts(kind, gold, right, wrong) -> None:
 @pytest.mark.parametrize("kind", ["number", "expr", "choice", "label", "text"])
 def test_long_answers_are_wrong_and_no_text_crashes(kind) -> None:
     row = problem("7", kind, choices=["7", "8"])
-    start = time.perf_counter()
+    start = time.process_time()
     for text in (None, "", " ", "7" * 10_000, "7 " * 501, "7\n" * 600, "\\boxed{" * 140, "1," * 499, "1/" * 499, "\0"):
         assert not is_correct(text, row)
         answer_key(text, row)
     for flood in ("<answer>", "####\n", "Answer: ", "\\boxed{", "*", "answer is ", "-", "1,"):
         flexible_answer(flood * 20_000)
         strict_answer(flood * 20_000)
-    assert time.perf_counter() - start < 4
+    assert time.process_time() - start < 4
     assert answer_key("7" * 1001, row) is None
 
 

@@ -292,7 +292,7 @@ def test_how_far_a_fact_must_lean_to_negatives_to_be_suspect() -> None:
 
 
 def test_one_other_positive_cannot_make_a_positive_suspect() -> None:
-    """`zone=35` in a positive and in 2 of 5 negatives: d = -.214 and p+ = .179, but only one positive stands beside it."""
+    """`zone=35` in a positive and in 2 of 5 negatives: d = -.214, p+ = .179, but one positive only stands beside it."""
     odd = [["base 30", f"zone + 6 = {50 + n}"] for n in range(3)]
     one, two = (score([RIGHT] * n + [SLIP], [SLIP, SLIP, *odd])[n] for n in (1, 2))
     assert fact_support(0, 1, 2, 5) == pytest.approx((0.1786, 0.3929, -0.2143), abs=1e-4)

@@ -165,9 +165,9 @@ def test_think_word_limit_is_exact() -> None:
 
 def test_tag_flood_is_rejected_fast() -> None:
     flood = "<answer>10</answer>" * 200_000
-    started = time.perf_counter()
+    started = time.process_time()
     parsed = parse_completion(flood, k=4)
-    assert time.perf_counter() - started < 0.5
+    assert time.process_time() - started < 0.5
     assert (parsed.verdicts, parsed.answer, parsed.ok) == ([None] * 4, None, False)
     assert parse_completion(flood, k=0).verdicts is None
     assert MAX_TAGS >= 6
@@ -184,9 +184,9 @@ def test_32_tags_are_read_and_33_are_not() -> None:
     ["<" * 400_000, "< " * 200_000, "<think" * 60_000, "<check>" + "A:" * 200_000, "<check>\n" + " \n" * 200_000],
 )
 def test_hostile_text_takes_linear_time(text: str) -> None:
-    started = time.perf_counter()
+    started = time.process_time()
     assert not parse_completion(text, k=4).ok
-    assert time.perf_counter() - started < 2.0
+    assert time.process_time() - started < 2.0
 
 
 @given(

@@ -135,12 +135,12 @@ def test_extractors() -> None:
     ["<answer>", "<think>", "</think>", "= ", "1+", "a: ", "1 = ", "(", "1. ", "a", "a is ", "5\n", "#### ", "*"],
 )
 def test_floods_are_cut(piece) -> None:
-    start = time.perf_counter()
+    start = time.process_time()
     text = piece * (60_000 // len(piece))
     steps, _ = parse_route(text)
     facts = step_facts([*steps, text], text)
     assert len(steps) <= 12 and len(facts) == len(steps) + 1
-    assert time.perf_counter() - start < 3
+    assert time.process_time() - start < 3
 
 
 @given(st.text(max_size=200))
