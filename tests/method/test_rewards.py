@@ -156,6 +156,12 @@ def test_consistency_reads_only_uncut_visible_answers() -> None:
     assert score(lost, row()).r_ver == 0.0  # no answer differs from the route judged right
 
 
+def test_the_defaults_are_those_of_the_document() -> None:
+    options = rw.RewardOptions()
+    assert (options.max_tokens, options.cache_tokens, options.min_think_words) == (768, 128, 20)
+    assert (options.order, options.gate_process) == ("verify_first", False)
+
+
 def test_key_decides_equality() -> None:
     text = routed_text([True, False], [None, 2], STEPS, "TEN")
     plan_row = row([route(0, True, "ten"), route(1, False, "14", 2)])

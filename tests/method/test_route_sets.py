@@ -108,6 +108,9 @@ def test_realised_by_hand() -> None:
     shares = {"positives_1": 0.5, "positives_2": 0.5, "plurality_wrong": 0.5, "natural": 0.5, "one_sign": 0.0}
     assert realised(sets) == shares | {"hidden": 0.5, "tampered": 0.125, "first_error_max_share": 0.75}
     assert realised([]) == {}
+    words = [shown("Yes", True), shown("No", False), shown("no", False)]  # two votes for no
+    only = realised([RouteSet(id="c", problem_id="p", kind="balanced", shown=words)])
+    assert (only["plurality_wrong"], only["first_error_max_share"]) == (1.0, 0.0)
 
 
 def test_shares_of_hidden_and_tampered() -> None:
