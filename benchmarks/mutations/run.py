@@ -4,10 +4,10 @@
     python benchmarks/mutations/run.py --hand       # those of hand.txt, to results/mutations-hand.json
     python benchmarks/mutations/run.py --per-file 20 --files mrpv,rewards --seeds 2 --out runs/more.json
 
-A mutant changes one comparison, operator, constant, boolean or `min`/`max` in a copy of the source, and the file's own
-tests run against it, once. It is killed if they fail. Mutation tools try every mutant, which takes nights here; a
-seeded sample gives the rate. Survivors are listed with their line: each is either equivalent or a missing test.
-hand.txt holds changes to the signs, bounds and labels of the method's formulas: none of them may survive.
+A mutant changes one comparison, operator, constant, boolean or `min`/`max` of a file, and the file's own tests run once
+against it, in a fork of a process that has collected them. It is killed if they fail. Mutation tools try every mutant,
+which takes nights here; a seeded sample gives the rate. Survivors are listed with their line: each is either equivalent
+or a missing test. hand.txt holds changes to the signs, bounds and labels of the method's formulas: none may survive.
 """
 
 from __future__ import annotations
@@ -20,16 +20,17 @@ import platform
 import random
 import re
 import resource
-import shutil
 import sys
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from importlib.metadata import version
+from itertools import zip_longest
 from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from types import FunctionType
+from typing import Any, NoReturn
 
 ROOT = Path(__file__).resolve().parents[2]
 METHOD, TESTS = ROOT / "src" / "realm_cli" / "method", ROOT / "tests" / "method"
@@ -37,8 +38,7 @@ HAND = Path(__file__).with_name("hand.txt")
 RESULTS = ROOT / "benchmarks" / "results"
 SECONDS = 60  # of processor time (the slowest tests take 15): a mutant that takes more hangs, also on a busy machine
 BYTES = 4 << 30
-FORKS = get_context("forkserver")  # its processes start with what the tests import from elsewhere
-FORKS.set_forkserver_preload(["pytest", "hypothesis.strategies", "scipy.stats", "scipy.optimize", "pydantic", "yaml"])
+FORKS = get_context("spawn")
 
 COMPARE = {
     ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
@@ -122,36 +122,75 @@ def tests_of(name: str) -> list[str]:
     return files
 
 
-def run_tests(copy: str, tests: list[str]) -> None:
-    """In a process of its own: pytest on a copy of the package; exits as pytest does."""
+def put_in(name: str, source: str) -> None:
+    """Run other source in the loaded module and hand its functions and constants to all modules that imported them."""
+    module = sys.modules[f"realm_cli.method.{name}"]
+    before = dict(vars(module))
+    exec(compile(source, f"{name}.py", "exec", dont_inherit=True), vars(module))
+    for other in list(sys.modules.values()):
+        if str(getattr(other, "__file__", None)).startswith((str(ROOT / "src"), str(ROOT / "tests"))):
+            for local, value in list(vars(other).items()):
+                if local in before and value is before[local]:
+                    setattr(other, local, vars(module)[local])
+                elif isinstance(value, FunctionType | type) and value is before.get(value.__name__):
+                    setattr(other, local, vars(module)[value.__name__])
+
+
+class Forks:
+    """A pytest plugin that runs the collected tests once for each source, in a fork, and tells how each ended."""
+
+    def __init__(self, name: str, sources: Sequence[str], tell: Callable[[str], None]) -> None:
+        self.name, self.sources, self.tell = name, sources, tell
+
+    def pytest_runtestloop(self, session: Any) -> bool:
+        """In place of pytest's own loop."""
+        for source in self.sources:
+            child = os.fork()
+            if not child:
+                self._run(session, source)
+            _, status = os.waitpid(child, 0)
+            self.tell("timeout" if os.WIFSIGNALED(status) else "killed" if os.WEXITSTATUS(status) else "survived")
+        return True
+
+    def _run(self, session: Any, source: str) -> NoReturn:
+        resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
+        resource.setrlimit(resource.RLIMIT_AS, (BYTES, BYTES))  # a loop without end fills lists
+        try:
+            put_in(self.name, source)
+            for item, after in zip_longest(session.items, session.items[1:]):
+                item.config.hook.pytest_runtest_protocol(item=item, nextitem=after)
+                if session.testsfailed:
+                    os._exit(1)
+            os._exit(0)
+        except BaseException:  # whatever it is, it is not as it was
+            os._exit(1)
+
+
+def run_tests(name: str, sources: Sequence[str], tell: Connection) -> None:
+    """In a process of its own: the file's tests, once for each source; what is left unsaid did not run."""
     import pytest
     from hypothesis import Phase, settings
 
-    resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
-    resource.setrlimit(resource.RLIMIT_AS, (BYTES, BYTES))  # a loop without end fills lists
-    sys.dont_write_bytecode = True
-    sys.path[:0] = [copy, str(ROOT / "tests")]
-    os.chdir(copy)
+    sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests")]
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 1)
     os.dup2(null, 2)
     settings.register_profile("first", deadline=None, derandomize=True, phases=[Phase.explicit, Phase.generate])
-    words = ["-x", "-q", "-p", "no:cacheprovider", "-c", os.devnull, "--rootdir", str(ROOT), "--import-mode=importlib"]
+    words = ["-q", "-p", "no:cacheprovider", "-c", os.devnull, "--rootdir", str(ROOT), "--import-mode=importlib"]
     words += ["--tb=no", "--assert=plain", "--hypothesis-profile=first"]  # the first failure will do, as it is
-    sys.exit(pytest.main([*words, *tests]))
+    pytest.main([*words, *tests_of(name)], plugins=[Forks(name, sources, tell.send)])
+    tell.close()
 
 
-def killed(name: str, source: str) -> str:
-    """`killed`, `survived` or `timeout` (killed too) of one mutant, in a copy of the package."""
-    with tempfile.TemporaryDirectory() as folder:
-        unused = shutil.ignore_patterns("__pycache__", "*.safetensors", ".mypy_cache")
-        copy = shutil.copytree(ROOT / "src", Path(folder) / "src", ignore=unused)
-        (copy / "realm_cli" / "method" / f"{name}.py").write_text(source, encoding="utf-8")
-        process = FORKS.Process(target=run_tests, args=(str(copy), tests_of(name)))
-        process.start()
-        process.join()
-        ended = int(process.exitcode or 0)
-        return "timeout" if ended < 0 else "killed" if ended else "survived"
+def outcomes(name: str, sources: Sequence[str]) -> Iterator[str]:
+    """`killed`, `survived` or `timeout` (killed too) of each mutant of one file."""
+    mine, theirs = FORKS.Pipe(duplex=False)
+    process = FORKS.Process(target=run_tests, args=(name, sources, theirs))
+    process.start()
+    theirs.close()
+    for _ in sources:
+        yield mine.recv()
+    process.join()
 
 
 def by_hand(text: str) -> Iterator[tuple[str, int, str, str]]:
@@ -179,16 +218,24 @@ def drawn(names: Sequence[str], seed: int, per_file: int) -> Iterator[tuple[str,
 
 
 def tried(jobs: Sequence[tuple[str, int, str, str]], threads: int, label: str) -> dict[str, Any]:
-    """Outcome of every mutant, in order; each is told as it is found."""
+    """Outcome of every mutant, in order of the files; each is told as it is found.
 
-    def one(job: tuple[str, int, str, str]) -> dict[str, Any]:
-        name, line, what, source = job
-        outcome = killed(name, source)
-        print(f"{outcome}: method/{name}.py:{line}  {what}", flush=True)
-        return {"file": name, "line": line, "change": what, "outcome": outcome}
+    Raises RuntimeError where a file's tests fail on its unchanged source: nothing would be learned.
+    """
+
+    def one(name: str) -> list[dict[str, Any]]:
+        mine = [job for job in jobs if job[0] == name]
+        found = outcomes(name, [(METHOD / f"{name}.py").read_text(encoding="utf-8"), *(job[3] for job in mine)])
+        if next(found) != "survived":
+            raise RuntimeError(f"{name}: its tests fail on the unchanged source")
+        rows = []
+        for (_, line, what, _), outcome in zip(mine, found, strict=True):
+            print(f"{outcome}: method/{name}.py:{line}  {what}", flush=True)
+            rows.append({"file": name, "line": line, "change": what, "outcome": outcome})
+        return rows
 
     with ThreadPoolExecutor(threads) as pool:
-        rows = list(pool.map(one, jobs))
+        rows = [row for found in pool.map(one, dict.fromkeys(job[0] for job in jobs)) for row in found]
     dead = sum(row["outcome"] != "survived" for row in rows)
     print(f"{label}: {dead} of {len(rows)} mutants killed ({100 * dead / len(rows):.0f} %)", flush=True)
     return {"mutants": len(rows), "killed": dead, "rate": round(dead / len(rows), 3), "rows": rows}
@@ -206,10 +253,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     a = parser.parse_args(argv)
     names = a.files or sorted(p.stem for p in METHOD.glob("*.py") if p.stem != "__init__")
     listed = [job for job in by_hand(HAND.read_text(encoding="utf-8")) if job[0] in names]
-    for name in sorted({job[0] for job in listed}) if a.hand else names:
-        if killed(name, (METHOD / f"{name}.py").read_text(encoding="utf-8")) != "survived":
-            print(f"{name}: its tests fail on the unchanged source", file=sys.stderr)
-            return 1
     words = sys.argv[1:] if argv is None else argv
     result: dict[str, Any] = {
         "command": " ".join(["python", "benchmarks/mutations/run.py", *words]),
