@@ -86,6 +86,8 @@ def test_localisation_reward_by_hand(pred, errors, value) -> None:
 
 def test_localisation_is_absent_without_a_known_first_error() -> None:
     assert rw.localisation_reward([False, True], [1, None], [False, True], [None, None]) is None
+    for label in (True, None):  # not a negative as it is shown
+        assert rw.localisation_reward([False], [1], [label], [1]) is None
 
 
 @pytest.mark.parametrize(
