@@ -1,11 +1,13 @@
 """Do the tests of method/ notice a changed sign, bound or label? Mutants are drawn at random and tried one by one.
 
-    python benchmarks/mutations/run.py                    # 6 mutants of every file of method/, written to results/
-    python benchmarks/mutations/run.py --per-file 20 --files mrpv,rewards --seed 1
+    python benchmarks/mutations/run.py              # two draws of 6 mutants of every file, to results/mutations.json
+    python benchmarks/mutations/run.py --hand       # those of hand.txt, to results/mutations-hand.json
+    python benchmarks/mutations/run.py --per-file 20 --files mrpv,rewards --seeds 2 --out runs/more.json
 
-A mutant changes one comparison, operator, constant, boolean or `min`/`max` in a copy of the source, and the file's own
-tests run against it, once. It is killed if they fail. Mutation tools try every mutant, which takes nights here; a
-seeded sample gives the rate. Survivors are listed with their line: each is either equivalent or a missing test.
+A mutant changes one comparison, operator, constant, boolean or `min`/`max` of a file, and the file's own tests run once
+against it, in a fork of a process that has collected them. It is killed if they fail. Mutation tools try every mutant,
+which takes nights here; a seeded sample gives the rate. Survivors are listed with their line: each is either equivalent
+or a missing test. hand.txt holds changes to the signs, bounds and labels of the method's formulas: none may survive.
 """
 
 from __future__ import annotations
@@ -14,39 +16,57 @@ import argparse
 import ast
 import json
 import os
+import platform
 import random
-import shutil
-import subprocess
+import re
+import resource
 import sys
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
+from importlib.metadata import version
+from itertools import zip_longest
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from types import FunctionType
+from typing import Any, NoReturn
 
 ROOT = Path(__file__).resolve().parents[2]
-METHOD = ROOT / "src" / "realm_cli" / "method"
-OUT = ROOT / "benchmarks" / "results" / "mutations.json"
-SECONDS = 120
+METHOD, TESTS = ROOT / "src" / "realm_cli" / "method", ROOT / "tests" / "method"
+HAND = Path(__file__).with_name("hand.txt")
+RESULTS = ROOT / "benchmarks" / "results"
+SECONDS = 30  # of processor time (the slowest tests take 15): a mutant that takes more hangs, also on a busy machine
+BYTES = 4 << 30
+FORKS = get_context("spawn")
 
 COMPARE = {
     ast.Lt: ast.LtE, ast.LtE: ast.Lt, ast.Gt: ast.GtE, ast.GtE: ast.Gt, ast.Eq: ast.NotEq, ast.NotEq: ast.Eq,
     ast.Is: ast.IsNot, ast.IsNot: ast.Is, ast.In: ast.NotIn, ast.NotIn: ast.In,
 }  # fmt: skip
 BINARY = {ast.Add: ast.Sub, ast.Sub: ast.Add, ast.Mult: ast.Div, ast.Div: ast.Mult}
+KINDS = (ast.Compare, ast.BinOp, ast.UnaryOp, ast.BoolOp, ast.Call, ast.Constant)
 NAMES = {"min": "max", "max": "min", "any": "all", "all": "any"}
-TESTS = {"checks": ["test_answers.py"]}  # besides test_NAME.py and test_properties.py
+ALSO = {"checks": ["test_answers.py"]}  # besides test_NAME.py and properties
 
 
-def mutants(source: str) -> Iterator[tuple[int, str, str]]:
-    """(line, what was changed, mutated source) of every mutant, in the order of the file."""
-    for index, node in enumerate(ast.walk(ast.parse(source))):
-        for change in range(2):
-            tree = ast.parse(source)
-            same = next(n for i, n in enumerate(ast.walk(tree)) if i == index)
-            text = mutate(same, change)
-            if text is not None:
-                yield node.lineno, text, ast.unparse(ast.fix_missing_locations(tree))  # type: ignore[attr-defined]
+def mutants(source: str) -> list[tuple[int, int]]:
+    """(place, change) of everything that can be changed, in the order of the syntax tree; see `mutant`."""
+    nodes = list(ast.walk(ast.parse(source)))
+    return [
+        (place, change)
+        for place, node in enumerate(nodes)
+        for change in range(2)
+        if isinstance(node, KINDS) and mutate(deepcopy(node), change) is not None
+    ]
+
+
+def mutant(source: str, place: int, change: int) -> tuple[int, str, str]:
+    """(line, what was changed, mutated source)."""
+    tree = ast.parse(source)
+    node = list(ast.walk(tree))[place]
+    what = mutate(node, change)
+    return node.lineno, str(what), ast.unparse(ast.fix_missing_locations(tree))  # type: ignore[attr-defined]
 
 
 def mutate(node: ast.AST, change: int) -> str | None:
@@ -89,25 +109,136 @@ def strings(node: ast.BinOp) -> bool:
     return False
 
 
-def killed(name: str, source: str) -> str:
-    """`killed`, `survived` or `timeout` (killed too) of one mutant, in a copy of the package."""
-    with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder) / "src"
-        shutil.copytree(
-            ROOT / "src", copy, ignore=shutil.ignore_patterns("__pycache__", "*.safetensors", ".mypy_cache")
-        )
-        (copy / "realm_cli" / "method" / f"{name}.py").write_text(source, encoding="utf-8")
-        tests = [*TESTS.get(name, []), f"test_{name}.py", "test_properties.py"]
-        files = [str(ROOT / "tests" / "method" / test) for test in tests]
-        words = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-c", os.devnull,
-                 "--rootdir", str(ROOT), "--import-mode=importlib", *files]  # fmt: skip
-        path = os.pathsep.join([str(copy), str(ROOT / "tests")])
-        environment = {**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
+def tests_of(name: str) -> list[str]:
+    """What may kill a mutant: the file's own tests, and the properties that name one of its functions."""
+    files = [str(TESTS / test) for test in [*ALSO.get(name, []), f"test_{name}.py"]]
+    functions = {node.name for node in ast.parse((METHOD / f"{name}.py").read_text(encoding="utf-8")).body
+                 if isinstance(node, ast.FunctionDef | ast.ClassDef)}  # fmt: skip
+    properties = TESTS / "test_properties.py"
+    for node in ast.parse(properties.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.FunctionDef) and node.name.startswith("test_"):
+            words = set(re.findall(r"\w+", ast.unparse(node)))
+            files += [f"{properties}::{node.name}"] if words & functions else []
+    return files
+
+
+def put_in(name: str, source: str) -> None:
+    """Run other source in the loaded module and hand its functions and constants to all modules that imported them."""
+    module = sys.modules[f"realm_cli.method.{name}"]
+    before = dict(vars(module))
+    exec(compile(source, f"{name}.py", "exec", dont_inherit=True), vars(module))
+    for other in list(sys.modules.values()):
+        if str(getattr(other, "__file__", None)).startswith((str(ROOT / "src"), str(ROOT / "tests"))):
+            for local, value in list(vars(other).items()):
+                if local in before and value is before[local]:
+                    setattr(other, local, vars(module)[local])
+                elif isinstance(value, FunctionType | type) and value is before.get(value.__name__):
+                    setattr(other, local, vars(module)[value.__name__])
+
+
+class Forks:
+    """A pytest plugin that runs the collected tests once for each source, in a fork, and tells how each ended."""
+
+    def __init__(self, name: str, sources: Sequence[str], tell: Callable[[str], None]) -> None:
+        self.name, self.sources, self.tell = name, sources, tell
+
+    def pytest_runtestloop(self, session: Any) -> bool:
+        """In place of pytest's own loop."""
+        for source in self.sources:
+            child = os.fork()
+            if not child:
+                self._run(session, source)
+            _, status = os.waitpid(child, 0)
+            self.tell("timeout" if os.WIFSIGNALED(status) else "killed" if os.WEXITSTATUS(status) else "survived")
+        return True
+
+    def _run(self, session: Any, source: str) -> NoReturn:
+        resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
+        resource.setrlimit(resource.RLIMIT_AS, (BYTES, BYTES))  # a loop without end fills lists
         try:
-            done = subprocess.run(words, env=environment, cwd=folder, capture_output=True, timeout=SECONDS, check=False)
-        except subprocess.TimeoutExpired:
-            return "timeout"
-        return "survived" if done.returncode == 0 else "killed"
+            put_in(self.name, source)
+            for item, after in zip_longest(session.items, session.items[1:]):
+                item.config.hook.pytest_runtest_protocol(item=item, nextitem=after)
+                if session.testsfailed:
+                    os._exit(1)
+            os._exit(0)
+        except BaseException:  # whatever it is, it is not as it was
+            os._exit(1)
+
+
+def run_tests(name: str, sources: Sequence[str], tell: Connection) -> None:
+    """In a process of its own: the file's tests, once for each source; what is left unsaid did not run."""
+    import pytest
+    from hypothesis import Phase, settings
+
+    sys.path[:0] = [str(ROOT / "src"), str(ROOT / "tests")]
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 1)
+    os.dup2(null, 2)
+    settings.register_profile("first", deadline=None, derandomize=True, phases=[Phase.explicit, Phase.generate])
+    words = ["-q", "-p", "no:cacheprovider", "-c", os.devnull, "--rootdir", str(ROOT), "--import-mode=importlib"]
+    words += ["--tb=no", "--assert=plain", "--hypothesis-profile=first"]  # the first failure will do, as it is
+    pytest.main([*words, *tests_of(name)], plugins=[Forks(name, sources, tell.send)])
+    tell.close()
+
+
+def outcomes(name: str, sources: Sequence[str]) -> Iterator[str]:
+    """`killed`, `survived` or `timeout` (killed too) of each mutant of one file."""
+    mine, theirs = FORKS.Pipe(duplex=False)
+    process = FORKS.Process(target=run_tests, args=(name, sources, theirs))
+    process.start()
+    theirs.close()
+    for _ in sources:
+        yield mine.recv()
+    process.join()
+
+
+def by_hand(text: str) -> Iterator[tuple[str, int, str, str]]:
+    """(file, line, what was changed, mutated source) of every entry of hand.txt.
+
+    Raises ValueError where the old text does not stand exactly once in the file: the list would test nothing.
+    """
+    for entry in re.split(r"(?m)^@ ", text)[1:]:
+        name, *rest = entry.splitlines()
+        old, new = ("\n".join(line[1:] for line in rest if line[:1] == sign) for sign in "-+")
+        source = (METHOD / f"{name}.py").read_text(encoding="utf-8")
+        if source.count(old) != 1 or not new:
+            raise ValueError(f"hand.txt: {old!r} stands {source.count(old)} times in method/{name}.py; it must once")
+        line = source[: source.index(old)].count("\n") + 1
+        yield name, line, f"{old} -> {new}", source.replace(old, new)
+
+
+def drawn(names: Sequence[str], seed: int, per_file: int) -> Iterator[tuple[str, int, str, str]]:
+    """(file, line, what was changed, mutated source) of the sample of one seed."""
+    for name in names:
+        source = (METHOD / f"{name}.py").read_text(encoding="utf-8")
+        found = mutants(source)
+        for place, change in random.Random(f"{seed}/{name}").sample(found, min(per_file, len(found))):
+            yield name, *mutant(source, place, change)
+
+
+def tried(jobs: Sequence[tuple[str, int, str, str]], threads: int, label: str) -> dict[str, Any]:
+    """Outcome of every mutant, in order of the files; each is told as it is found.
+
+    Raises RuntimeError where a file's tests fail on its unchanged source: nothing would be learned.
+    """
+
+    def one(name: str) -> list[dict[str, Any]]:
+        mine = [job for job in jobs if job[0] == name]
+        found = outcomes(name, [(METHOD / f"{name}.py").read_text(encoding="utf-8"), *(job[3] for job in mine)])
+        if next(found) != "survived":
+            raise RuntimeError(f"{name}: its tests fail on the unchanged source")
+        rows = []
+        for (_, line, what, _), outcome in zip(mine, found, strict=True):
+            print(f"{outcome}: method/{name}.py:{line}  {what}", flush=True)
+            rows.append({"file": name, "line": line, "change": what, "outcome": outcome})
+        return rows
+
+    with ThreadPoolExecutor(threads) as pool:
+        rows = [row for found in pool.map(one, dict.fromkeys(job[0] for job in jobs)) for row in found]
+    dead = sum(row["outcome"] != "survived" for row in rows)
+    print(f"{label}: {dead} of {len(rows)} mutants killed ({100 * dead / len(rows):.0f} %)", flush=True)
+    return {"mutants": len(rows), "killed": dead, "rate": round(dead / len(rows), 3), "rows": rows}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -115,33 +246,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--per-file", type=int, default=6)
     parser.add_argument("--files", type=lambda text: text.split(","))
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seeds", type=lambda text: [int(seed) for seed in text.split(",")], default=[0, 1])
+    parser.add_argument("--hand", action="store_true", help="the mutants of hand.txt instead of a sample")
     parser.add_argument("--jobs", type=int, default=2)
-    parser.add_argument("--out", type=Path, default=OUT)
+    parser.add_argument("--out", type=Path)
     a = parser.parse_args(argv)
     names = a.files or sorted(p.stem for p in METHOD.glob("*.py") if p.stem != "__init__")
-    jobs: list[tuple[str, int, str, str]] = []
-    for name in names:
-        source = (METHOD / f"{name}.py").read_text(encoding="utf-8")
-        if killed(name, source) != "survived":
-            print(f"{name}: its tests fail on the unchanged source", file=sys.stderr)
-            return 1
-        found = [(line, what, text) for line, what, text in mutants(source) if text != ast.unparse(ast.parse(source))]
-        drawn = random.Random(f"{a.seed}/{name}").sample(found, min(a.per_file, len(found)))
-        jobs += [(name, line, what, text) for line, what, text in drawn]
-    with ThreadPoolExecutor(a.jobs) as pool:
-        outcomes = list(pool.map(lambda job: killed(job[0], job[3]), jobs))
-    rows: list[dict[str, Any]] = [
-        {"file": name, "line": line, "change": what, "outcome": outcome}
-        for (name, line, what, _), outcome in zip(jobs, outcomes, strict=True)
-    ]
-    dead = sum(row["outcome"] != "survived" for row in rows)
-    result = {"seed": a.seed, "mutants": len(rows), "killed": dead, "rate": round(dead / len(rows), 3), "rows": rows}
-    a.out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    for row in rows:
-        if row["outcome"] == "survived":
-            print(f"survived: method/{row['file']}.py:{row['line']}  {row['change']}")
-    print(f"{dead} of {len(rows)} mutants killed ({100 * result['rate']:.0f} %)")
+    listed = [job for job in by_hand(HAND.read_text(encoding="utf-8")) if job[0] in names]
+    words = sys.argv[1:] if argv is None else argv
+    result: dict[str, Any] = {
+        "command": " ".join(["python", "benchmarks/mutations/run.py", *words]),
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in ("pytest", "hypothesis")}},
+    }
+    if a.hand:
+        result |= tried(listed, a.jobs, "by hand")
+    else:
+        jobs = [(seed, list(drawn(names, seed, a.per_file))) for seed in a.seeds]
+        result["draws"] = [{"seed": seed} | tried(sample, a.jobs, f"seed {seed}") for seed, sample in jobs]
+    out = a.out or RESULTS / ("mutations-hand.json" if a.hand else "mutations.json")
+    out.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     return 0
 
 

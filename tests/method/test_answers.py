@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from fractions import Fraction
 from functools import partial
 from pathlib import Path
 
@@ -13,7 +14,17 @@ from hypothesis import strategies as st
 from fakes import installed_checker
 from pace import paces
 from realm_cli.errors import ConfigError
-from realm_cli.method.answers import answer_key, flexible_answer, is_correct, known_types, strict_answer, to_number
+from realm_cli.method.answers import (
+    answer_key,
+    as_fraction,
+    clean,
+    flexible_answer,
+    is_correct,
+    known_types,
+    stated_answer,
+    strict_answer,
+    to_number,
+)
 from realm_cli.records import Problem
 
 CITIES = ["London", "Paris", "New York", "York", "The Hague"]
@@ -64,6 +75,29 @@ def test_strict(text, answer) -> None:
 )
 def test_flexible(text, answer) -> None:
     assert flexible_answer(text) == answer
+
+
+def test_an_answer_block_counts_from_the_first_character_on() -> None:
+    assert stated_answer("<answer>4</answer>") == "4" and stated_answer("4</answer>") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "answer"),
+    [
+        ("\\boxed{\\boxed{72}} left", "72 left"),
+        ("a \\boxed{1} b \\boxed{2}", "a 1 b 2"),
+        ("\\text{New York}.", "New York"),
+        ("<answer> **72** </answer>", "72"),
+        ("`x`", "x"),
+        ("$1,250$", "1,250"),
+        ("1,250", "1,250"),
+        ("*.", None),
+        ("", None),
+        ("\\boxed{7", "\\boxed{7"),
+    ],
+)
+def test_cleaning_by_hand(text, answer) -> None:
+    assert clean(text) == answer
 
 
 # ---- equality
@@ -143,6 +177,7 @@ def test_no_expression_hangs_the_grader(bomb) -> None:
         ("It is New York.", 2), ("York", 3),
         ("A or B", None), ("A and B", None), ("A) Paris", None), ("A or Paris", None), ("Paris or London", None),
         ("not Paris", None), ("Z", None), ("Rome", None), ("", None), ("A lovely town, Paris", 1), ("E: The Hague", 4),
+        ("I would say E", 4), ("I would say A, or E", None),
     ],
 )  # fmt: skip
 def test_choices(answer, index) -> None:
@@ -214,6 +249,14 @@ def test_unreadable_answers_do_not_vote() -> None:
     assert [answer_key(a, problem("7", "number")) for a in ("3 or 4", "seven", "?", None)] == [None] * 4
     assert answer_key("Half past", problem("10:30", "number")) == "t:halfpast"
     assert [answer_key(a, problem("Yes", "label")) for a in ("?", "...", "No.")] == [None, None, "t:no"]
+
+
+def test_limits_of_length_are_exact() -> None:
+    assert is_correct("a" * 1000, problem("a" * 1000, "label")) and not is_correct(
+        "a" * 1001, problem("a" * 1001, "label")
+    )
+    assert as_fraction("0." + "1" * 58) == Fraction("0." + "1" * 58) and as_fraction("0." + "1" * 59) is None
+    assert as_fraction("1" * 60) == int("1" * 60) and as_fraction("1" * 61) is None
 
 
 # ---- plug-ins

@@ -139,6 +139,7 @@ def test_gradient_equals_the_written_loss_on_a_two_token_toy() -> None:
 def test_loss_by_hand_and_zero_without_weights() -> None:
     assert bridge_loss([0.5, 0.0], [[-1.0, -2.0], [-9.0]], beta=8.0, norm=4.0) == pytest.approx(3.0)
     assert bridge_loss([0.0, 0.0], [[-1.0], [-2.0]], norm=4.0) == 0.0
+    assert bridge_loss([1.0], [[-1.0]], norm=4.0) == 2.0  # beta is 8 where nothing is said
 
 
 @given(st.lists(st.sampled_from([0.0, 1.0]), min_size=1, max_size=8))

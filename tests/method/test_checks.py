@@ -71,6 +71,16 @@ def test_what_could_take_for_ever_is_not(text: str) -> None:
     assert not bounded(text)
 
 
+def test_the_limits_are_exact() -> None:
+    """16 brackets in brackets and 16 members are small enough, 17 are not; so are 4 functions and 200 characters."""
+    for n, small in ((16, True), (17, False)):
+        assert bounded("(" * n + "x" + ")" * n) is small
+        assert bounded("{" + ",".join("x" * n) + "}") is small
+        assert bounded(")(" * n + "x" + ")" * n)  # beside one another
+    assert bounded("\\sin(x)" * 4) and not bounded("\\sin(x)" * 5)
+    assert bounded("1" * 40 + "+" + "x" * 159) and not bounded("1" * 40 + "+" + "x" * 160)
+
+
 @given(st.integers(1, 12000))
 def test_the_exponent_decides(n: int) -> None:
     assert bounded(f"2^{{{n}}}") == (n <= checks.MAX_EXPONENT)

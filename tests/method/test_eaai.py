@@ -52,6 +52,9 @@ def plan(**update):
         ("cosine", 150, 0.5),
         ("cosine", 75, 0.8536),
         ("step", 299, 0.25),
+        ("adaptive", 150, 0.9375),
+        ("adaptive", 270, 0.3439),
+        ("linear", 1, 0.9967),
     ]
     + [("step", 74, 1.0), ("step", 75, 0.75), ("abrupt", 299, 1.0), ("none", 9999, 1.0), ("zero", 0, 0.0)],
 )
@@ -294,6 +297,16 @@ def test_errors_come_at_the_call() -> None:
         build_plan(PROBLEMS, SETS, schedule="linear", weights={"p0": 1.0}, **options)
     with pytest.raises(DataError, match="positive sum"):
         build_plan(PROBLEMS, SETS, schedule="linear", weights=dict.fromkeys((p.id for p in PROBLEMS), 0.0), **options)
+
+
+def test_bare_groups_carry_members_while_lambda_is_above_zero() -> None:
+    rows = plan(with_members=True)
+    assert [(r.routed, r.set_id, r.shown) for r in rows] == [(r.routed, r.set_id, r.shown) for r in plan()]
+    for r in rows:
+        expected = not r.routed and r.lam > 0 and r.problem_id != "p9"
+        assert bool(r.members) is expected
+        assert not r.members or r.members == route_set(int(r.problem_id[1:])).shown
+    assert any(r.members for r in rows) and not any(r.members for r in plan())
 
 
 # ---- ablations

@@ -42,6 +42,12 @@ def test_the_first_step_may_be_the_wrong_one() -> None:
     assert (wrong.text[: wrong.start], wrong.text[wrong.start :]) == ("<think>\n", "1. 2 + 2 = 4")
 
 
+def test_the_last_step_may_be_the_wrong_one() -> None:
+    (wrong,) = members([route(False, 3)], [1.0], 1.0)
+    assert wrong.text[wrong.start :] == "3. 12 - 1 = 11"
+    assert members([route(False, 4)], [1.0], 1.0) == []  # a route of three steps
+
+
 def test_what_is_left_out() -> None:
     assert members([route(True), route(False, 2)], [0.0], 0.0) == []  # lambda is 0
     assert members([], [0.0], 1.0) == []

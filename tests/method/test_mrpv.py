@@ -251,6 +251,9 @@ def test_evidence_leaves_the_route_itself_out() -> None:
     assert counts["c"] == [("op:2*5", 2, 2, 0, 0), ("=12", 0, 2, 0, 0)]
     assert found["a"][0][1].support == pytest.approx(fact_support(1, 1, 0, 1)[2])
     assert str(found["c"][0][1]) == "=12 (+0/2 -0/0)"
+    # pi = .5/3, p+ = (1/6)/3, p- = 1/6
+    row = {"fact": "=12", "c_pos": 0, "n_pos": 2, "c_neg": 0, "n_neg": 0, "support": pytest.approx(-1 / 9)}
+    assert found["c"][0][1].as_row() == row
 
 
 def test_a_share_of_exactly_a_quarter_is_not_rare() -> None:
@@ -262,6 +265,67 @@ def test_a_share_of_exactly_a_quarter_is_not_rare() -> None:
 
     assert fact_support(0, 2, 7, 7)[0] == 0.25
     assert (kind(8), kind(7)) == ("novel", "suspect")
+
+
+def test_half_of_the_other_positives_are_enough_to_agree() -> None:
+    """`zone=36` in 2 of 3 positives and in 1 of 2 negatives: for its holders c+ = 1 of 2, c- = 1 of 2, p+ = 2.5/5 = .5;
+    with one negative less c- = 1 of 1, pi = 2.5/4, p+ = 1.625/3 > .5, and with one positive more p+ < .5."""
+    other = ["base 30", "zone + 8 = 38", "express + 30 = 66"]
+    rows = score([RIGHT, RIGHT, other], [["base 30", "zone + 6 = 36"], ["base 30", "zone + 7 = 37"]])
+    assert fact_support(1, 2, 1, 2)[0] == 0.5
+    assert rows[0].step_kind[1] == "agreed"
+    fewer = score([RIGHT, RIGHT, other, other], [["base 30", "zone + 6 = 36"], ["base 30", "zone + 7 = 37"]])
+    assert fact_support(1, 3, 1, 2)[0] < 0.5
+    assert fewer[0].step_kind[1] == "novel"
+
+
+def test_how_far_a_fact_must_lean_to_negatives_to_be_suspect() -> None:
+    """`zone=35` in 2 negatives of 5, for each of them 1 of 4 others: d = -.171; 2 of 6: d = -.135."""
+
+    def kind(others: int) -> str:
+        odd = [["base 30", f"zone + 6 = {50 + n}"] for n in range(others)]
+        return str(score([RIGHT, RIGHT], [SLIP, SLIP, *odd])[2].step_kind[1])
+
+    assert fact_support(0, 2, 1, 4)[2] == pytest.approx(-0.1714, abs=1e-4)
+    assert fact_support(0, 2, 1, 5)[2] == pytest.approx(-0.1354, abs=1e-4)
+    assert (kind(3), kind(4)) == ("suspect", "novel")
+
+
+def test_one_other_positive_cannot_make_a_positive_suspect() -> None:
+    """`zone=35` in a positive and in 2 of 5 negatives: d = -.214, p+ = .179, but one positive only stands beside it."""
+    odd = [["base 30", f"zone + 6 = {50 + n}"] for n in range(3)]
+    one, two = (score([RIGHT] * n + [SLIP], [SLIP, SLIP, *odd])[n] for n in (1, 2))
+    assert fact_support(0, 1, 2, 5) == pytest.approx((0.1786, 0.3929, -0.2143), abs=1e-4)
+    assert (one.step_kind[1], one.lucky) == ("novel", False)
+    assert (two.step_kind[1], two.lucky) == ("suspect", True)
+
+
+def test_a_monte_carlo_value_two_steps_away_is_a_veto() -> None:
+    steps = ["base 30", "zone + 6 = 35", "express + 30 = 65", "tax + 1 = 66", "fee + 2 = 68"]
+    right = ["base 30", "zone + 6 = 36", "express + 30 = 66", "tax + 1 = 67", "fee + 2 = 69"]
+    rows = score([right] * 3, [steps] * 2)
+    assert rows[3].first_error == 2
+    for hopeless, kept in ((1, 2), (2, 2), (3, 2), (4, None), (5, None)):
+        values = [0.5 if k < hopeless else 0.0 for k in range(1, 6)]
+        again = score_routes([*rows[:3], rows[3].model_copy(update={"mc_value": values}), rows[4]], PROBLEM)
+        assert again[3].first_error == kept
+
+
+@given(
+    st.lists(st.sampled_from(["agreed", "suspect", "novel", "none"]), max_size=8),
+    st.integers(0, 4),
+    st.sampled_from([0.0, 0.49, 0.5, 1.0]),
+)
+def test_a_first_error_follows_all_that_is_agreed(kinds, n_pos, cohesion) -> None:
+    found = first_error(kinds, n_pos, cohesion)
+    agreed = [k for k, kind in enumerate(kinds, 1) if kind == "agreed"]
+    candidates = [k for k, kind in enumerate(kinds, 1) if kind != "none" and k > max(agreed, default=0)]
+    if n_pos < 2 or cohesion < 0.5 or not candidates:
+        assert found is None
+    elif agreed or kinds[candidates[0] - 1] == "suspect":
+        assert found == candidates[0]
+    else:
+        assert found is None
 
 
 def test_default_weights_are_support_alone() -> None:

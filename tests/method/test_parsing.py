@@ -173,6 +173,12 @@ def test_tag_flood_is_rejected_fast() -> None:
     assert MAX_TAGS >= 6
 
 
+def test_32_tags_are_read_and_33_are_not() -> None:
+    for tags, think in ((30, "\n".join(STEPS)), (31, "")):
+        parsed = parse_completion(THINK + "<answer>" * tags, k=0)
+        assert (parsed.think, parsed.answer, parsed.ok) == (think, None, False)
+
+
 @pytest.mark.parametrize(
     "text",
     ["<" * 400_000, "< " * 200_000, "<think" * 60_000, "<check>" + "A:" * 200_000, "<check>\n" + " \n" * 200_000],

@@ -405,6 +405,8 @@ def test_evidence_counts_the_other_routes_only(routes: list[tuple[bool, list[str
             right, wrong = ([f for label, f in others if label is sign] for sign in (True, False))
             assert (got.fact, got.n_pos, got.n_neg) == (fact, len(right), len(wrong))
             assert (got.c_pos, got.c_neg) == (sum(fact in f for f in right), sum(fact in f for f in wrong))
+            assert mrpv.Evidence(**got.as_row()) == got  # type: ignore[arg-type]
+            assert got.support == mrpv.fact_support(got.c_pos, got.n_pos, got.c_neg, got.n_neg)[2]
 
 
 @given(st.lists(st.tuples(flags, st.booleans(), st.booleans()), min_size=1, max_size=8))

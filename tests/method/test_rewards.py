@@ -86,6 +86,8 @@ def test_localisation_reward_by_hand(pred, errors, value) -> None:
 
 def test_localisation_is_absent_without_a_known_first_error() -> None:
     assert rw.localisation_reward([False, True], [1, None], [False, True], [None, None]) is None
+    for label in (True, None):  # not a negative as it is shown
+        assert rw.localisation_reward([False], [1], [label], [1]) is None
 
 
 @pytest.mark.parametrize(
@@ -154,6 +156,12 @@ def test_consistency_reads_only_uncut_visible_answers() -> None:
     assert score(text, row([SHOWN[0].model_copy(update={"answer": None}), SHOWN[1]])).r_ver == 1.0
     lost = text.replace("<answer>12</answer>", "")
     assert score(lost, row()).r_ver == 0.0  # no answer differs from the route judged right
+
+
+def test_the_defaults_are_those_of_the_document() -> None:
+    options = rw.RewardOptions()
+    assert (options.max_tokens, options.cache_tokens, options.min_think_words) == (768, 128, 20)
+    assert (options.order, options.gate_process) == ("verify_first", False)
 
 
 def test_key_decides_equality() -> None:

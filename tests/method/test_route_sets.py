@@ -47,6 +47,9 @@ def route(n: int, steps: Sequence[str], source: str = "s", of: int = 0, **fields
 @cache
 def pool(n: int = 0, positives: int = 6) -> Sequence[ScoredRoute]:
     """Positives of two sources; two negatives for each of the six steps, with the answers 77 and 76 or 73."""
+    if n >= 24:  # 24 different ones are scored; the others have their own names
+        own = {"problem_id": f"p{n}"}
+        return [r.model_copy(update=own | {"id": f"p{n}/{r.id.partition('/')[2]}"}) for r in pool(n % 24, positives)]
     rng = random.Random(n)
     rows = [route(i, worked(), "ab"[i % 2], n) for i in range(positives)]
     for k in range(1, 7):
@@ -67,14 +70,16 @@ def labels(route_set: RouteSet) -> list[bool]:
 # ---- distributions
 
 
-@pytest.mark.parametrize("k", [2, 3, 4])
-def test_the_number_of_positives_follows_the_symmetric_table(k) -> None:
+@pytest.mark.parametrize(
+    ("k", "table"), [(2, (0.15, 0.70, 0.15)), (3, (0.10, 0.40, 0.40, 0.10)), (4, (0.10, 0.25, 0.30, 0.25, 0.10))]
+)
+def test_the_number_of_positives_follows_the_symmetric_table(k, table) -> None:
     sets = many(600, replace(BALANCED, k=k))
     assert len(sets) == 1200 and {len(s.shown) for s in sets} == {k}
     assert {s.kind for s in sets} == {"balanced"}
     shares = Counter(sum(labels(s)) for s in sets)
-    assert POSITIVES[k] == POSITIVES[k][::-1] and sum(POSITIVES[k]) == pytest.approx(1)
-    for n, expected in enumerate(POSITIVES[k]):
+    assert POSITIVES[k] == table == table[::-1] and sum(table) == pytest.approx(1)
+    for n, expected in enumerate(table):
         assert shares[n] / 1200 == pytest.approx(expected, abs=0.04)
 
 
@@ -108,6 +113,9 @@ def test_realised_by_hand() -> None:
     shares = {"positives_1": 0.5, "positives_2": 0.5, "plurality_wrong": 0.5, "natural": 0.5, "one_sign": 0.0}
     assert realised(sets) == shares | {"hidden": 0.5, "tampered": 0.125, "first_error_max_share": 0.75}
     assert realised([]) == {}
+    words = [shown("Yes", True), shown("No", False), shown("no", False)]  # two votes for no
+    only = realised([RouteSet(id="c", problem_id="p", kind="balanced", shown=words)])
+    assert (only["plurality_wrong"], only["first_error_max_share"]) == (1.0, 0.0)
 
 
 def test_shares_of_hidden_and_tampered() -> None:
@@ -148,6 +156,27 @@ def test_position_counts_are_shared_and_steer_the_choice() -> None:
 
 def test_the_form_of_a_built_set_does_not_leak_its_labels() -> None:
     assert leak_auc(probe_rows(many(400, SetOptions())), seed=0) <= 0.55
+
+
+def test_the_defaults_are_those_of_the_document() -> None:
+    d = SetOptions()
+    assert (d.k, d.natural_frac, d.same_wrong, d.hide_answers, d.tamper_final) == (4, 0.25, 0.9, 0.25, 0.1)
+    assert (d.k_long_tokens, d.allow_single_sign, d.signs) == (300, True, "both")
+
+
+def test_two_thirds_of_the_negatives_are_near_misses() -> None:
+    """Near: wrong from the middle on (3 of 6 is), or with an agreed step before; early: the others."""
+    near = [{"first_error": k, "step_kind": ["novel"] * 6} for k in (3, 5, 6)]
+    near += [{"first_error": None, "step_kind": ["agreed"] + ["novel"] * 5}]
+    early = [{"first_error": k, "step_kind": ["novel"] * 6} for k in (1, 2, None)]
+    right, wrong = [r for r in pool() if r.correct], [r for r in pool() if not r.correct]
+    rows = [
+        r.model_copy(update={"id": f"n{i}", **u}) for i, (r, u) in enumerate(zip(wrong, near + early, strict=False))
+    ]
+    sets = build_sets(problem(), right + rows, replace(BALANCED, k=2, sets_per_problem=1500), random.Random(0))
+    drawn = [s.route_id for x in sets if len(set(labels(x))) == 2 for s in x.shown if not s.label]
+    assert sum(name in ("n0", "n1", "n2", "n3") for name in drawn) / len(drawn) == pytest.approx(2 / 3, abs=0.04)
+    assert sum(name == "n0" for name in drawn) / len(drawn) == pytest.approx(1 / 6, abs=0.04)
 
 
 # ---- small pools

@@ -108,9 +108,12 @@ def test_unpaired_values_are_an_error(a, b, message) -> None:
 
 def test_bootstrap_runs_in_bounded_chunks(monkeypatch) -> None:
     values = [float(i % 3 == 0) for i in range(60)]
+    whole = sc.accuracy_ci(values, seed=3, n_boot=1005)
     monkeypatch.setattr(sc, "_CHUNK", 600)
     mean, lo, hi = sc.accuracy_ci(values, seed=3, n_boot=1005)
     assert (mean, lo, hi) == pytest.approx((1 / 3, 0.217, 0.45), abs=0.03)
+    assert (mean, lo, hi) == whole  # the same resamples, however they are cut
+    assert len(sc._bootstrap_means(values, seed=3, n_boot=1005)) == 1005
 
 
 def test_seeded_difference_is_wider_than_the_problems_alone() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from realm_cli.method.eaai import build_plan, lambda_at
@@ -25,6 +25,9 @@ def plan(schedule: str = "adaptive", steps: int = 100, fade: int = 80) -> list[P
 def steering(schedule: str = "adaptive", gate: float | None = None, fade: int = 80) -> Steering:
     questions = {p.id: p.question for p in PROBLEMS}
     return Steering(schedule=schedule, fade_steps=fade, gate=gate, questions=questions, style="terse", seed=3)
+
+
+ROW = plan("none", steps=1)[0]
 
 
 def outcome(row: PlanRow, success: float) -> list[Sample]:
@@ -60,6 +63,29 @@ def test_lambda_stays_below_the_envelope_and_falls_with_autonomy(
     value = next_lambda(lam, bare, routed, env)
     assert 0 <= value <= env
     assert next_lambda(lam, min(1.0, bare + 0.1), routed, env) <= value
+
+
+@settings(max_examples=15)
+@given(st.floats(0, 1), st.floats(0, 1), st.none() | st.floats(0, 1), st.sampled_from(["adaptive", "linear", "none"]))
+def test_steering_only_takes_routes_away(bare: float, routed: float, gate: float | None, schedule: str) -> None:
+    rows = plan(schedule, steps=25, fade=20)
+    rule = steering(schedule, gate=gate, fade=20)
+    for before, after in zip(rows, drive(rule, rows, bare, routed), strict=True):
+        assert after.routed <= before.routed and after.lam <= before.lam
+        if after.routed or not before.routed:
+            assert after == before.model_copy(update={"lam": after.lam})
+
+
+@given(st.lists(st.tuples(st.booleans(), st.floats(0, 1)), min_size=1, max_size=8))
+def test_running_means_of_bare_and_routed_groups_are_kept_apart(groups: list[tuple[bool, float]]) -> None:
+    rule, row = steering("none"), ROW
+    for shown, success in groups:
+        rule.observe(outcome(row.model_copy(update={"routed": shown}), success))
+    for shown, found in ((True, rule.routed), (False, rule.bare)):
+        first, *later = [success for flag, success in groups if flag is shown] or [None]
+        for success in later:
+            first = 0.95 * first + 0.05 * success
+        assert found == (None if first is None else pytest.approx(first))
 
 
 def test_the_envelope() -> None:
