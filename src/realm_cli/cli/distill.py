@@ -16,7 +16,9 @@ def distill(
     teacher: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option(
-            "--teacher", "-t", help="oracle, hf:MODEL, openai:BASE_URL#MODEL, or jsonl:FILE with written CoTs."
+            "--teacher",
+            "-t",
+            help="oracle, hf:MODEL, vllm:MODEL, openai:BASE_URL#MODEL, or jsonl:FILE with written CoTs.",
         ),
     ] = None,
     rules: Annotated[Optional[Path], typer.Option(help="Rules the teacher sees. Default: the run's rules.md.")] = None,  # noqa: UP045
