@@ -112,7 +112,7 @@ def _together() -> Iterator[None]:
         if out_of_memory(error):
             raise
         raise Parted(
-            "another process of this run has ended; its own line says why; what was written is kept, rerun with --resume"
+            "another process of this run has ended (its line says why); what was written is kept: rerun with --resume"
         ) from None
 
 

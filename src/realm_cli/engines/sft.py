@@ -134,6 +134,7 @@ class _Trainer(AtomicCheckpoints, TrlTrainer):
     trained: Sequence[torch.Tensor] = ()
     place = (0, 0)  # of the next micro-batch in its step, and how many that has
     loss_here = 0.0  # of this process's micro-batches in the step
+    _total_train_tokens: float  # TRL's count of those that it has seen
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         if self.args.train_sampling_strategy == "sequential":

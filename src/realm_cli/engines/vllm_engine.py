@@ -49,7 +49,7 @@ class VllmGenerator:
 
     @classmethod
     def from_spec(cls, spec: str, recipe: Recipe) -> VllmGenerator:
-        """From `vllm:MODEL`. ConfigError for a student or an adapter, EngineError where vLLM or the model is missing."""
+        """From `vllm:MODEL`. ConfigError for a student or an adapter, EngineError where vLLM or a model is missing."""
         name = spec.removeprefix("vllm:")
         if name == "student" or ("+" in name and not Path(name).expanduser().exists()):
             raise ConfigError(
