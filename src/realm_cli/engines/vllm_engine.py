@@ -28,8 +28,7 @@ from realm_cli.engines.chat import encode_prompt, end_ids
 from realm_cli.engines.sources import LOAD_ERRORS, ModelSource, fingerprint, first_line, model_folder, resolve_model
 from realm_cli.errors import ConfigError, EngineError
 from realm_cli.protocols import Completion, GenRequest, SamplingParams
-from realm_cli.recipe import Recipe
-from realm_cli.recipe_blocks import VllmConfig
+from realm_cli.recipe import Recipe, VllmConfig
 
 MISSING = "vLLM is not installed; install it on a machine with a CUDA GPU: pip install 'realm-cli[vllm]'"
 
