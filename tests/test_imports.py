@@ -40,7 +40,7 @@ ALLOWED: dict[str, set[str]] = {
     "engines": _BASE | {"recipe", "domains"},
     "cli": _CORE | {"checking", "stages", "report", "engines"},
 }
-ENGINE_ONLY = {"torch", "transformers", "peft", "trl", "bitsandbytes", "accelerate", "datasets", "openai"}
+ENGINE_ONLY = {"torch", "transformers", "peft", "trl", "bitsandbytes", "accelerate", "datasets", "openai", "vllm"}
 COMMANDS = [
     "doctor",
     "init",

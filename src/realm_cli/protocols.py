@@ -5,6 +5,7 @@ Stages (torch-free) receive objects that fulfil these; engines (torch, trl, serv
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -25,6 +26,11 @@ class SamplingParams:
     min_p: float = 0.0
     seed: int = 0
     stop: tuple[str, ...] = ()
+
+    def seed_of(self, key: str, sample: int) -> int:
+        """A sample's own seed of 31 bits, for engines that take one: from the seed, the request's key and its index."""
+        digest = hashlib.sha256(f"{self.seed}\0{key}\0{sample}".encode()).digest()
+        return int.from_bytes(digest[:4], "little") >> 1
 
 
 @dataclass(frozen=True)

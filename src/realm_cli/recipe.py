@@ -20,6 +20,7 @@ from realm_cli.recipe_blocks import ChecksConfig as ChecksConfig
 from realm_cli.recipe_blocks import EngineConfig as EngineConfig
 from realm_cli.recipe_blocks import PreflightConfig as PreflightConfig
 from realm_cli.recipe_blocks import ServerConfig as ServerConfig
+from realm_cli.recipe_blocks import VllmConfig as VllmConfig
 from realm_cli.recipe_yaml import first_problem, read_yaml
 from realm_cli.records import Bucket, Mode
 

@@ -46,6 +46,15 @@ class ServerConfig(Block):
     max_failed: float = Field(0.0, ge=0, le=1)  # share of samples that may fail in a stage that still ends well
 
 
+class VllmConfig(Block):
+    """How vLLM samples frozen models in this process (`vllm:` models and teachers)."""
+
+    tensor_parallel: int = Field(1, ge=1)  # GPUs that share one model
+    gpu_memory: float = Field(0.8, gt=0, le=1)  # share of each GPU's memory that vLLM takes
+    context: int | None = Field(None, ge=1)  # tokens of prompt and answer together; null = what the model has
+    batch: int = Field(2048, ge=1)  # samples asked for at once; an interrupt loses at most those
+
+
 class EngineConfig(Block):
     """How models run."""
 
@@ -55,6 +64,7 @@ class EngineConfig(Block):
     threads: int = Field(0, ge=0)  # 0 = the library's default
     device: Literal["auto", "cpu", "cuda"] = "auto"
     server: ServerConfig = ServerConfig()
+    vllm: VllmConfig = VllmConfig()
 
 
 class ChecksConfig(Block):

@@ -113,6 +113,6 @@ def test_other_commands_do_not_run_in_several_processes(
     monkeypatch.setenv("WORLD_SIZE", "2")
     assert main(["verify", "--run", "r"]) == 1
     assert capsys.readouterr().err == (
-        "error: verify: runs in one process, and 2 were started; only train-rl shares its work among processes, "
-        "rollout and distill are divided by --shard\n"
+        "error: verify: runs in one process, and 2 were started; only distill, refine, train-rl share their work "
+        "among processes, rollout and distill are divided by --shard\n"
     )

@@ -40,6 +40,8 @@ _NO_MEMORY = (
     "distill.sft.micro_batch or train_rl.micro_tokens, or take a smaller model, then rerun with --resume"
 )
 
+_SHARED = ("distill", "refine", "train-rl")  # commands for several processes
+
 app = typer.Typer(
     name="realm",
     help=(
@@ -92,11 +94,16 @@ def _root(
     from realm_cli.cli.context import processes
     from realm_cli.errors import ConfigError
 
-    if processes() > 1 and context.invoked_subcommand not in ("train-rl", "doctor"):
+    if processes() < 2 or context.invoked_subcommand == "doctor":
+        return
+    if context.invoked_subcommand not in _SHARED:
         raise ConfigError(
-            f"{context.invoked_subcommand}: runs in one process, and {processes()} were started; only train-rl shares "
-            "its work among processes, rollout and distill are divided by --shard"
+            f"{context.invoked_subcommand}: runs in one process, and {processes()} were started; only "
+            f"{', '.join(_SHARED)} share their work among processes, rollout and distill are divided by --shard"
         )
+    from realm_cli.engines.parallel import own_gpu
+
+    own_gpu()
 
 
 def main(argv: list[str] | None = None) -> int:

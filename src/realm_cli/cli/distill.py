@@ -16,7 +16,9 @@ def distill(
     teacher: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option(
-            "--teacher", "-t", help="oracle, hf:MODEL, openai:BASE_URL#MODEL, or jsonl:FILE with written CoTs."
+            "--teacher",
+            "-t",
+            help="oracle, hf:MODEL, vllm:MODEL, openai:BASE_URL#MODEL, or jsonl:FILE with written CoTs.",
         ),
     ] = None,
     rules: Annotated[Optional[Path], typer.Option(help="Rules the teacher sees. Default: the run's rules.md.")] = None,  # noqa: UP045
@@ -38,7 +40,8 @@ def distill(
 ) -> None:
     """Move the rules into the weights: the teacher sees them, the student learns its reasoning without them.
 
-    With --shard it stops when the teacher has written; merge the shards, then go on with --resume.
+    With --shard it stops when the teacher has written; merge the shards, then go on with --resume. `accelerate launch`
+    shares the fine-tuning.
 
     \b
     Example: realm distill --recipe demo --teacher oracle
@@ -46,17 +49,24 @@ def distill(
     """
     from realm_cli.checking import checking
     from realm_cli.cli.console import progress, say, show
-    from realm_cli.cli.context import existing, keep_recipe, load_context, problems_path, read_text
-    from realm_cli.cli.teachers import make_guide, replay_file
-    from realm_cli.run_folder import open_stage
+    from realm_cli.cli.context import existing, follows, keep_recipe, load_context, problems_path, read_text
+    from realm_cli.cli.teachers import follow_trainer, make_guide, replay_file
+    from realm_cli.run_folder import finished, open_stage
     from realm_cli.stages.distill import Extras, collect_shard, distill_problems, run_distill
     from realm_cli.stages.problems import load_problems
     from realm_cli.stages.sharding import Shard
 
     context = load_context(recipe, run, [*(set_ or []), *([f"distill.teacher={teacher}"] if teacher else [])])
+    folder, data = context.run, context.recipe.data
+    part = Shard.parse(shard) if shard else None
+    whole = not (data_only or part)
+    if follows():
+        complete = not (folder / "distill" / "errors.jsonl").exists() and finished(folder / "distill")
+        if whole and not (resume and complete):
+            follow_trainer(context.recipe, folder / "distill" / "adapter", adapter)
+        return
     path = problems_path(context, problems, measured=context.recipe.distill.buckets is not None)
     rows = load_problems(path)
-    folder, data = context.run, context.recipe.data
     rules_text = read_text(rules or data.rules, folder / "rules.md", "rules")
     notes_text = read_text(notes or data.notes, folder / "notes.md", "notes")
     sets_path = existing(sets, folder / "verify" / "sets.jsonl")
@@ -67,8 +77,6 @@ def distill(
 
             raise DataError(f"{given}: not found; make it with `realm rollout` and `realm verify`, or leave it out")
     replay = replay_file(context.recipe)
-    part = Shard.parse(shard) if shard else None
-    whole = not (data_only or part)
     guide, trainer = make_guide(context.recipe, rules_text, notes_text, data_only=not whole, adapter=adapter)
     inputs = {"problems": path, "rules": rules, "positives": positives, "sets": sets_path, "scored": scored_path}
     inputs |= {"replay": replay, "adapter": adapter}

@@ -19,7 +19,7 @@ def evaluate(
     ] = None,
     model: Annotated[
         Optional[list[str]],  # noqa: UP045
-        typer.Option("--model", "-m", help="Other models: hf:MODEL, openai:URL#MODEL, ... Repeatable."),
+        typer.Option("--model", "-m", help="Other models: hf:MODEL, vllm:MODEL, openai:URL#MODEL, ... Repeatable."),
     ] = None,
     base: Annotated[
         bool, typer.Option("--base/--no-base", help="Evaluate the student without an adapter, too.")

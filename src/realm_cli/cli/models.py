@@ -77,7 +77,7 @@ def probe_models(recipe: Recipe, belief: str | None, mc: str | None) -> tuple[Nl
         kind, sep, _ = spec.partition(":")
         model = (
             None
-            if spec == "oracle" or (sep and kind in ("openai", "jsonl", "solver"))
+            if spec == "oracle" or (sep and kind in ("openai", "vllm", "jsonl", "solver"))
             else build_generator(spec, recipe)
         )
         if not isinstance(model, LocalGenerator):

@@ -32,14 +32,15 @@ def refine(
     """Sample solutions with routes in the prompt, keep the right ones, learn them for the bare prompt (routed RFT).
 
     Two steps, each with its own files: refine/rollout/routes.jsonl, then refine/distill/{guided,sft}.jsonl and
-    refine/distill/adapter, which train-rl and eval then take by themselves.
+    refine/distill/adapter, which train-rl and eval then take by themselves. `accelerate launch` shares the second one's
+    fine-tuning.
 
     \b
     Example: realm refine --run runs/demo
     Example: realm refine --run runs/mine --set refine.n=8 --set refine.positives=false
     """
     from realm_cli.cli.console import say
-    from realm_cli.cli.context import existing, load_context
+    from realm_cli.cli.context import existing, follows, load_context
     from realm_cli.cli.distill import distill
     from realm_cli.cli.rollout import rollout
     from realm_cli.errors import ArtifactError
@@ -65,12 +66,15 @@ def refine(
     given = list(set_ or [])
     sampling = {"n": config.n, "self_n": "null", "temperature": config.temperature, "splits": "[train]"}
     sampling |= {"max_tokens": context.recipe.train_rl.max_tokens, "limit": "null"}
-    say("solutions with routes in the prompt")
-    rollout(**common, model=["student"], routed=True, set_=[*given, *(f"rollout.{k}={v}" for k, v in sampling.items())])
+    asked = [*given, *(f"rollout.{key}={value}" for key, value in sampling.items())]
+    if not follows():
+        say("solutions with routes in the prompt")
+        rollout(**common, model=["student"], routed=True, set_=asked)
     fitting = {"problems": "train", "buckets": "null", "limit": "null", "keep_per_problem": config.keep_per_problem}
     fitting |= {"rule_check": "false", "nll_drop": 0, "rules_in_prompt": 0}
     fitting |= {"sft.epochs": config.epochs} if config.epochs is not None else {}
-    say("the right ones, learned for the bare prompt")
+    if not follows():
+        say("the right ones, learned for the bare prompt")
     distill(
         **common,
         teacher=f"jsonl:{folder / 'rollout' / 'routes.jsonl'}",

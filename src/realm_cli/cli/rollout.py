@@ -15,7 +15,11 @@ def rollout(
     run: RunOpt = None,
     model: Annotated[
         Optional[list[str]],  # noqa: UP045
-        typer.Option("--model", "-m", help="student, solver:NAME, hf:MODEL, openai:URL#MODEL, jsonl:FILE. Repeatable."),
+        typer.Option(
+            "--model",
+            "-m",
+            help="student, solver:NAME, hf:MODEL, vllm:MODEL, openai:URL#MODEL, jsonl:FILE. Repeatable.",
+        ),
     ] = None,
     n: Annotated[Optional[int], typer.Option("--n", min=1, help="Routes per problem and model.")] = None,  # noqa: UP045
     adapter: Annotated[Optional[Path], typer.Option(help="Adapter folder for `student`.")] = None,  # noqa: UP045

@@ -60,3 +60,14 @@ def make_guide(
 
     guide = Guide(teacher, rules, notes, check, scorer, count_tokens, tries, retry)
     return guide, LoraSftTrainer(loaded, config.sft, recipe.seed)
+
+
+def follow_trainer(recipe: Recipe, out_dir: Path, adapter: Path | None) -> None:
+    """Help the process that fine-tunes the student (engines/parallel.py), once it begins. Raises EngineError."""
+    from realm_cli.engines.build import load_student
+    from realm_cli.engines.parallel import join
+    from realm_cli.engines.sft import LoraSftTrainer
+
+    join()  # the teacher writes first; until it has, nothing is loaded here
+    loaded = load_student(recipe, adapter=adapter, trainable=adapter is not None)
+    LoraSftTrainer(loaded, recipe.distill.sft, recipe.seed).follow(out_dir)

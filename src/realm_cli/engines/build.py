@@ -4,6 +4,7 @@
     MODEL or hf:MODEL      tiny-student, smollm2-135m, a hub id, a folder or a .gguf file
     MODEL+DIR              MODEL with the adapter in DIR;  adapter:DIR = the recipe's student with it
     openai:URL#MODEL       any OpenAI-compatible server, or several: openai:URL,URL#MODEL
+    vllm:MODEL             a frozen model that vLLM samples in this process
     oracle, solver:NAME    the built-in domain's right and noisy solutions
     jsonl:FILE             texts that another tool wrote: rows with problem_id and text
 
@@ -25,8 +26,11 @@ if TYPE_CHECKING:
     from realm_cli.engines.loading import LoadedModel
     from realm_cli.engines.sampler import LocalGenerator
 
-FORMS = "student, MODEL, hf:MODEL, MODEL+ADAPTER_DIR, adapter:DIR, openai:URL#MODEL, oracle, solver:NAME, jsonl:FILE"
-_KINDS = ("student", "oracle", "solver", "openai", "jsonl", "hf", "adapter", "tiny-student", "smollm2-135m")
+FORMS = (
+    "student, MODEL, hf:MODEL, MODEL+ADAPTER_DIR, adapter:DIR, openai:URL#MODEL, vllm:MODEL, oracle, solver:NAME, "
+    "jsonl:FILE"
+)
+_KINDS = ("student", "oracle", "solver", "openai", "vllm", "jsonl", "hf", "adapter", "tiny-student", "smollm2-135m")
 
 
 def build_generator(
@@ -37,7 +41,7 @@ def build_generator(
     ConfigError for a spec that is none of the forms, EngineError for a model that cannot be loaded.
     """
     kind, sep, rest = spec.partition(":")
-    program = spec == "oracle" or (sep and kind in ("solver", "jsonl", "openai"))
+    program = spec == "oracle" or (sep and kind in ("solver", "jsonl", "openai", "vllm"))
     if adapter is not None and program:
         raise ConfigError(f"model {spec}: takes no adapter; adapters go onto local models")
     if program and spec != "oracle" and not rest:
@@ -56,6 +60,10 @@ def build_generator(
         from realm_cli.engines.openai_client import OpenAIGenerator
 
         return OpenAIGenerator.from_spec(spec, recipe.engine.server, budget)
+    if sep and kind == "vllm":
+        from realm_cli.engines.vllm_engine import VllmGenerator
+
+        return VllmGenerator.from_spec(spec, recipe)
     return _local(spec, recipe, adapter)
 
 

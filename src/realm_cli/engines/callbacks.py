@@ -74,6 +74,11 @@ def on_cuda(loaded: LoadedModel) -> bool:
     return str(loaded.device).startswith("cuda")
 
 
+def one_gpu(args: Any) -> None:
+    """Keep a Trainer's TrainingArguments to one GPU: of several that it sees it would multiply the batch by all."""
+    args._n_gpu = min(1, args.n_gpu)
+
+
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
     """Mute the libraries' progress bars, warnings and log lines; ours come from `on_metrics`."""

@@ -23,7 +23,7 @@ from realm_cli.engines.checkpoints import (
 from realm_cli.engines.grpo_setup import check_plan
 from realm_cli.engines.grpo_step import BEST_FILE, ROW_NORMED, TOKEN_NORMED, StepTrainer
 from realm_cli.engines.loading import LoadedModel
-from realm_cli.engines.parallel import END, join
+from realm_cli.engines.parallel import END, Parted, join
 from realm_cli.engines.preflight import probe
 from realm_cli.errors import Alarm, EngineError
 from realm_cli.protocols import Probe, RlJob, TrainResult
@@ -67,7 +67,7 @@ class RouteGrpoTrainer:
             try:
                 with resuming(start):
                     trainer.train(resume_from_checkpoint=str(start) if start else None)
-            except (KeyboardInterrupt, Alarm) as error:
+            except (KeyboardInterrupt, Alarm, Parted) as error:
                 if not isinstance(error, Alarm) or error.keep:
                     trainer.save_now()
                 raise

@@ -27,7 +27,7 @@ from trl.trainer.utils import use_adapter
 
 from realm_cli.engines.batches import Pack, TokenRow, micro_batches, pad_id_of, pad_rows
 from realm_cli.engines.bridge_loss import bridge_loss, bridge_rows, member_rows
-from realm_cli.engines.callbacks import RlStepEnd, adapter_to_float32, is_dead
+from realm_cli.engines.callbacks import RlStepEnd, adapter_to_float32, is_dead, one_gpu
 from realm_cli.engines.checkpoints import (
     AtomicCheckpoints,
     UpdateGuard,
@@ -72,6 +72,7 @@ class StepTrainer(AtomicCheckpoints, TrlTrainer):
         team: Team | None = None,
     ) -> None:
         args = trl_arguments(job, config, loaded, seed)
+        one_gpu(args)
         rows = list(range(len(job.plan))) or [0]  # a follower has none
         data = Dataset.from_dict({"prompt": [str(row) for row in rows], "row": rows})
         super().__init__(loaded.model, _scored_by_job, args=args, train_dataset=data, processing_class=loaded.tokenizer)
@@ -138,6 +139,8 @@ class StepTrainer(AtomicCheckpoints, TrlTrainer):
     def follow(self) -> None:
         """Sample and differentiate what the lead sends, until it ends."""
         assert self.team is not None and isinstance(self.generator, SharedGenerator)
+        if self.config.grad_checkpointing:  # which Trainer.train does for the lead
+            self.model.gradient_checkpointing_enable(self.args.gradient_checkpointing_kwargs)
         while (message := self.team.hear())[0] != END:
             if message[0] == SAMPLE:
                 sample_share(self.generator.own, self.team, self.trained, *message[1:])

@@ -17,7 +17,6 @@ then EngineError is raised.
 from __future__ import annotations
 
 import difflib
-import hashlib
 import os
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -147,14 +146,13 @@ class OpenAIGenerator:
             raise EngineError(self._unknown(caller, error)) from None
 
     def _body(self, request: GenRequest, sample: int, params: SamplingParams) -> dict[str, Any]:
-        digest = hashlib.sha256(f"{params.seed}\0{request.key}\0{sample}".encode()).digest()
         body: dict[str, Any] = {
             "model": self.model,
             "messages": [dict(message) for message in request.messages],
             "max_tokens": params.max_tokens,
             "temperature": params.temperature,
             "top_p": params.top_p,
-            "seed": int.from_bytes(digest[:4], "little") >> 1,
+            "seed": params.seed_of(request.key, sample),
         }
         if params.stop:
             body["stop"] = list(params.stop)

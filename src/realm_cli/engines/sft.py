@@ -8,7 +8,8 @@ Usage: `LoraSftTrainer(loaded, recipe.distill.sft, seed).train(samples, out_dir=
 Notes. (1) A completion is tokenised as a whole; where the tokens of `completion[:loss_start]` are not a prefix of
 these (a token spans the boundary), both parts are tokenised alone, so the mask always falls on a token boundary.
 (2) Rows longer than `max_length` are dropped and their ids reported; nothing is truncated. (3) `SFTSample.weight` is
-not used: the mix is made by counts.
+not used: the mix is made by counts. (4) Several processes divide the micro-batches of each step between them
+(engines/parallel.py); the batches and their order are those of one process. With LoRA dropout each draws its own.
 """
 
 from __future__ import annotations
@@ -28,11 +29,20 @@ from transformers.trainer_pt_utils import get_length_grouped_indices
 from trl import SFTConfig as TrlConfig
 from trl import SFTTrainer as TrlTrainer
 
-from realm_cli.engines.callbacks import LogSink, adapter_to_float32, attach_lora, on_cuda, optimizer_name, quiet
+from realm_cli.engines.callbacks import (
+    LogSink,
+    adapter_to_float32,
+    attach_lora,
+    on_cuda,
+    one_gpu,
+    optimizer_name,
+    quiet,
+)
 from realm_cli.engines.chat import harmless
 from realm_cli.engines.checkpoints import AtomicCheckpoints, UpdateGuard, newest_checkpoint, resuming, save_adapter
 from realm_cli.engines.loading import LoadedModel, encode_completion, encode_prompt, end_ids
 from realm_cli.engines.memory import with_less
+from realm_cli.engines.parallel import END, UPDATE, Parted, Team, join
 from realm_cli.errors import EngineError
 from realm_cli.protocols import MetricSink, TrainResult
 from realm_cli.recipe import SftConfig
@@ -120,6 +130,11 @@ class _Trainer(AtomicCheckpoints, TrlTrainer):
     """TRL's SFTTrainer with our checkpoints and order of rows, and without telemetry."""
 
     piece = 1 << 30  # rows that went through the model at once where memory did not suffice for more
+    team: Team | None = None
+    trained: Sequence[torch.Tensor] = ()
+    place = (0, 0)  # of the next micro-batch in its step, and how many that has
+    loss_here = 0.0  # of this process's micro-batches in the step
+    _total_train_tokens: float  # TRL's count of those that it has seen
 
     def _get_train_sampler(self, train_dataset: Any = None) -> Any:
         if self.args.train_sampling_strategy == "sequential":
@@ -127,7 +142,60 @@ class _Trainer(AtomicCheckpoints, TrlTrainer):
         batch = self.args.train_batch_size * self.args.gradient_accumulation_steps
         return EpochOrder(self.train_dataset["length"], batch, self.args.seed)
 
+    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> tuple[list[Any], Any]:
+        """The micro-batches of a step, which the other processes get too."""
+        batches, items = super().get_batch_samples(epoch_iterator, num_batches, device)
+        if self.team is not None:
+            sent = [{name: value.cpu() for name, value in batch.items()} for batch in batches]
+            self.team.tell(UPDATE, sent, int(items))
+            self._begin(len(batches))
+        return batches, items
+
+    def follow(self) -> None:
+        """Differentiate this process's micro-batches of the steps that the lead sends, until it ends."""
+        assert self.team is not None
+        while (message := self.team.hear())[0] != END:
+            _, batches, items = message
+            self._begin(len(batches))
+            self.model.zero_grad(set_to_none=True)
+            for batch in batches:
+                self.training_step(self.model, batch, torch.tensor(items, device=self.args.device))
+        self.team.leave()
+
+    def _begin(self, batches: int) -> None:
+        """A step of so many micro-batches begins, from the lead's weights."""
+        assert self.team is not None
+        self.team.same(self.trained)
+        self.place, self.loss_here = (0, batches), 0.0
+
     def training_step(self, model: Any, inputs: dict[str, Any], num_items_in_batch: Any = None) -> torch.Tensor:
+        """A micro-batch; where there are several processes, only if it is this one's, and the last adds up all."""
+        if self.team is None:
+            return self._differentiated(model, inputs, num_items_in_batch)
+        at, batches = self.place
+        self.place = (at + 1, batches)
+        if self.team.mine(at):
+            self.loss_here += float(self._differentiated(model, inputs, num_items_in_batch))
+        loss = self._added_up(self.team) if at + 1 == batches else 0.0
+        return torch.tensor(loss, device=self.args.device)
+
+    def _added_up(self, team: Team) -> float:
+        """The step's loss over all processes; gradients and TRL's counts become the step's as well."""
+        team.add_up_gradients(self.trained)
+        counts = self._metrics["train"]
+        parts = team.gather((self.loss_here, dict(counts) if team.rank else {}, self._total_train_tokens))
+        if team.rank:
+            counts.clear()
+            self._total_train_tokens = 0
+        for _, theirs, tokens in parts[1:]:
+            for name, values in theirs.items():
+                counts[name].extend(values)
+            self._total_train_tokens += tokens
+        if parts:
+            counts["num_tokens"] = [self._total_train_tokens]
+        return sum(loss for loss, *_ in parts)
+
+    def _differentiated(self, model: Any, inputs: dict[str, Any], items: Any) -> torch.Tensor:
         """A micro-batch, in as many pieces as memory needs: the loss is a sum over a step's tokens, so they add up."""
         rows = len(inputs["input_ids"])
         trained = [p for p in model.parameters() if p.requires_grad]
@@ -138,7 +206,7 @@ class _Trainer(AtomicCheckpoints, TrlTrainer):
                 parameter.grad = None if grad is None else grad.clone()
             pieces = ({name: x[at : at + size] for name, x in inputs.items()} for at in range(0, rows, size))
             step = super(_Trainer, self).training_step
-            return torch.stack([step(model, piece, num_items_in_batch) for piece in pieces]).sum()
+            return torch.stack([step(model, piece, items) for piece in pieces]).sum()
 
         size = min(rows, self.piece)
         loss, used = with_less(in_pieces, size, least=lambda: 1, setting="distill.sft.micro_batch")
@@ -174,11 +242,11 @@ class LoraSftTrainer:
         )
         if dropped:
             log.warning("%d rows are longer than max_length and are left out: %s", len(dropped), ", ".join(dropped))
-        checkpoints = out_dir.parent / "checkpoints"
+        checkpoints, team = out_dir.parent / "checkpoints", join()
         steps = self._steps(len(rows), 1 if in_order else self.config.epochs)
         sink = LogSink(on_metrics)
         with quiet():
-            trainer = self._trainer(rows, steps, checkpoints, sink, in_order)
+            trainer = self._trainer(rows, steps, checkpoints, sink, in_order, team)
             start = newest_checkpoint(checkpoints) if resume else None
             if start is None:
                 counts = {"rows": len(rows), "dropped": len(dropped), "dropped_ids": dropped}
@@ -189,13 +257,25 @@ class LoraSftTrainer:
             try:
                 with resuming(start):
                     trainer.train(resume_from_checkpoint=str(start) if start else None)
-            except KeyboardInterrupt:
+            except (KeyboardInterrupt, Parted):
                 trainer.save_now()
                 save_adapter(trainer.model, tokenizer, out_dir)
                 raise
+            if team is not None:
+                team.tell(END)
+                team.leave()
             save_adapter(trainer.model, tokenizer, out_dir)
         last = {key: float(value) for key, value in sink.last.items() if isinstance(value, int | float)}
         return TrainResult(out_dir, trainer.state.global_step, {**last, "dropped": float(len(dropped))})
+
+    def follow(self, out_dir: Path) -> None:
+        """Do the share of a process that does not lead, until the lead ends. Writes nothing. Raises EngineError."""
+        row = Encoded("", [0, 0], [0, 0])  # the Trainer wants one; the lead sends those that count
+        with quiet():
+            trainer = self._trainer([row], 1, out_dir.parent / "checkpoints", LogSink(lambda row: None), True, join())
+            if self.config.grad_checkpointing:  # which Trainer.train does for the lead
+                trainer.model.gradient_checkpointing_enable(trainer.args.gradient_checkpointing_kwargs)
+            trainer.follow()
 
     def _steps(self, rows: int, epochs: float) -> int:
         if self.config.max_steps is not None:
@@ -203,10 +283,17 @@ class LoraSftTrainer:
         return max(1, math.ceil(math.ceil(rows / self.config.batch_size) * epochs))
 
     def _trainer(
-        self, rows: Sequence[Encoded], steps: int, checkpoints: Path, sink: LogSink, in_order: bool
+        self,
+        rows: Sequence[Encoded],
+        steps: int,
+        checkpoints: Path,
+        sink: LogSink,
+        in_order: bool,
+        team: Team | None,
     ) -> _Trainer:
         config = self.config
-        micro = micro_batch_size(config.batch_size, config.micro_batch)
+        each = config.batch_size // team.size if team else config.batch_size  # rows a process, where they suffice
+        micro = micro_batch_size(config.batch_size, min(config.micro_batch, max(each, 1)))
         args = TrlConfig(
             output_dir=str(checkpoints),
             max_steps=steps,
@@ -233,6 +320,7 @@ class LoraSftTrainer:
             disable_tqdm=True,
             dataloader_pin_memory=on_cuda(self.loaded),
         )
+        one_gpu(args)
         data = Dataset.from_dict(
             {
                 "input_ids": [row.input_ids for row in rows],
@@ -243,6 +331,7 @@ class LoraSftTrainer:
         model = attach_lora(self.loaded, config.lora, self.seed, checkpointing=config.grad_checkpointing)
         trainer = _Trainer(model=model, args=args, train_dataset=data, processing_class=self.loaded.tokenizer)
         adapter_to_float32(trainer.model)
+        trainer.team, trainer.trained = team, [p for p in trainer.model.parameters() if p.requires_grad]
         trainer.remove_callback(PrinterCallback)
         trainer.add_callback(sink)
         trainer.add_callback(UpdateGuard(trainer))
