@@ -103,6 +103,9 @@ def import_(
         reasons.setdefault(re.sub(r" of (?:line|\w* ?row) \d+ ", " of another row ", reason), []).append(place)
     notes += found.notes
     notes += [f"left out {len(at)} rows: {why}, e.g. {at[0]}" for why, at in list(reasons.items())[:6]]
+    solved = sum(problem.gold_solution is not None for problem in found.problems)
+    if solved:
+        notes.append(f"{solved} written solutions: jsonl:{out} as --teacher teaches them")
     if not preview:
         notes.append(f"next: realm check {out}")
     data = {

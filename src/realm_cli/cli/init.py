@@ -9,7 +9,7 @@ import typer
 
 COPIED = ("README.md", "recipe.yaml", "pipeline.sh")
 INSTRUCT = "recipe-instruct.yaml"  # recipe.yaml of a student that is an instruct model
-SAMPLE = (200, 40, 100)  # train, dev and test problems
+SAMPLE = (600, 60, 200)  # train, dev and test problems
 TINY = "tiny-student"
 STAND_INS = {"routes-a.jsonl": "forgetful", "routes-b.jsonl": "hasty"}
 

@@ -5,7 +5,7 @@
     MODEL+DIR              MODEL with the adapter in DIR;  adapter:DIR = the recipe's student with it
     openai:URL#MODEL       any OpenAI-compatible server, or several: openai:URL,URL#MODEL
     oracle, solver:NAME    the built-in domain's right and noisy solutions
-    jsonl:FILE             texts that another tool wrote: rows with problem_id and text
+    jsonl:FILE             texts that another tool wrote: rows with problem_id and text, or problems with solutions
 
 Usage: `build_generator("solver:hasty", recipe)`; torch is imported only for local models.
 """

@@ -19,7 +19,7 @@ from typing import Any, get_args
 from pydantic import ValidationError
 
 from realm_cli.errors import ConfigError
-from realm_cli.method.answers import clean, known_types, to_number
+from realm_cli.method.answers import clean, known_types, stated_answer, to_number
 from realm_cli.records import Problem, Split
 from realm_cli.stages.table_files import MORE, Cells
 
@@ -173,6 +173,8 @@ def _draft(cells: Cells, columns: Columns) -> dict[str, Any] | str:
     for key, column in (("id", columns.id), ("group", columns.group), ("gold_solution", columns.solution)):
         if column is not None and _text(cells.get(column)):
             draft[key] = _text(cells.get(column))
+    if (told := draft.get("gold_solution")) and stated_answer(told) is None:  # so that it can be a teacher's text
+        draft["gold_solution"] = f"{told}\nAnswer: {answer}"
     if columns.split is not None:
         split = SPLITS.get(_text(cells.get(columns.split)).lower())
         if split is None:
