@@ -4,8 +4,8 @@ set -euo pipefail
 cd "$(dirname "$0")"
 
 TEACHER=${TEACHER:-jsonl:teacher.jsonl}            # e.g. openai:http://localhost:8000/v1#Qwen/Qwen2.5-32B-Instruct
-ROUTES=${ROUTES:-"jsonl:routes-a.jsonl jsonl:routes-b.jsonl"}   # other models, right and wrong: two or more; or: own, none
-common="--recipe recipe.yaml --run run"
+ROUTES=${ROUTES:-"jsonl:routes-a.jsonl jsonl:routes-b.jsonl"}   # other models, right and wrong: two or more; or: own, none (below)
+common="--recipe recipe.yaml --run run ${SET:-}"      # SET="--set eval.limit=20 ..." changes keys of the recipe for a try
 
 distill() {
   realm distill $common --resume --teacher "$TEACHER" --rules rules.md --notes notes.md   # run/distill/adapter

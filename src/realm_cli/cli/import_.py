@@ -26,7 +26,7 @@ def import_(
     split: Annotated[Text, typer.Option(help="Column with train, dev (validation) or test.")] = None,
     group: Annotated[Text, typer.Option(help="Column of the group that reports tell apart.")] = None,
     choices: Annotated[Text, typer.Option(help="Column with a list of choices, or one column each: A,B,C,D.")] = None,
-    solution: Annotated[Text, typer.Option(help="Column of a written solution.")] = None,
+    solution: Annotated[Text, typer.Option(help="Column of a written solution, or a text of several.")] = None,
     id_: Annotated[Text, typer.Option("--id", help="Column of the id. Default: made from the line.")] = None,
     answer_type: Annotated[
         Text, typer.Option(help="number, label, choice, expr or text. Default: guessed from the answers.")
