@@ -21,7 +21,7 @@ fi
 models=""
 if [ "$ROUTES" = own ]; then                        # no other models: the student's own attempts, once it is distilled
   distill
-  models="--model adapter:run/distill/adapter"
+  models="--model adapter:run/distill/adapter --n 4"
 else
   for model in $ROUTES; do models="$models --model $model"; done
 fi
