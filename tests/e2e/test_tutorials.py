@@ -22,7 +22,8 @@ SMALL = {
     "distill.sft.micro_batch": "2", "distill.sft.max_length": "2048", "refine.n": "1",
     "train_rl.steps": "2", "train_rl.eaai_steps": "1", "train_rl.group_size": "2", "train_rl.groups_per_step": "1",
     "train_rl.max_tokens": "12", "train_rl.eval_every": "2", "train_rl.dev_limit": "2", "train_rl.save_every": "2",
-    "train_rl.preflight.groups": "0", "eval.limit": "4", "eval.k": "2", "eval.max_tokens": "12", "eval.bootstrap": "200",
+    "train_rl.preflight.groups": "0", "eval.limit": "4", "eval.k": "2",
+    "eval.max_tokens": "12", "eval.bootstrap": "200",
 }  # fmt: skip
 SET = " ".join(f"--set {key}={value}" for key, value in SMALL.items())
 
