@@ -18,10 +18,10 @@ if [ "$ROUTES" = none ]; then                       # no other models: guided di
   realm report run
   exit
 fi
-models=""
+models="" modes=""
 if [ "$ROUTES" = own ]; then                        # no other models: the student's own attempts, once it is distilled
   distill
-  models="--model adapter:run/distill/adapter --n 4"
+  models="--model adapter:run/distill/adapter --n 4" modes="--mode bare"         # its attempts are often alike: too few to show beside a test problem
 else
   for model in $ROUTES; do models="$models --model $model"; done
 fi
@@ -30,5 +30,5 @@ realm verify  $common --resume                      # run/verify/: which steps h
 if [ "$ROUTES" != own ]; then distill; fi
 realm refine   $common --resume                     # own right solutions, found with routes, learned without
 realm train-rl $common --resume                     # run/train_rl/adapter: the routes fade from the prompts
-realm eval     $common --resume --compare           # run/eval/report.json: by how much, with intervals
+realm eval     $common --resume --compare $modes    # run/eval/report.json: by how much, with intervals
 realm report   run                                  # run/report.html: the same to look at, with examples and curves
