@@ -20,8 +20,9 @@ if [ "$ROUTES" = none ]; then                       # no other models: guided di
 fi
 models="" modes=""
 if [ "$ROUTES" = own ]; then                        # no other models: the student's own attempts, once it is distilled
-  distill
-  models="--model adapter:run/distill/adapter --n 4" modes="--mode bare"         # its attempts are often alike: too few to show beside a test problem
+  [ -f run/distill/adapter/adapter_model.safetensors ] || distill
+  models="--model adapter:run/distill/adapter --n 4"
+  modes="--mode bare"                               # its attempts are often alike: too few to show beside a test problem
 else
   for model in $ROUTES; do models="$models --model $model"; done
 fi
