@@ -13,7 +13,7 @@ from typer.main import get_command
 from realm_cli.cli.app import app
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("benchmarks/**/*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("benchmarks/**/*.md")])
 PAGES += sorted((ROOT / "src" / "realm_cli" / "_scaffold").glob("*.md"))
 _LINK = re.compile(r"!?\[[^\]\n]*\]\(([^)\s]+)\)")
 _FENCE = re.compile(r"```.*?```", re.S)
@@ -83,6 +83,7 @@ def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
     code = sphinx.main(["-q", "-W", "--keep-going", "-b", "html", "-c", str(ROOT / "docs"), str(ROOT), str(site)])
     assert code == 0
     index = (site / "docs" / "index.html").read_text(encoding="utf-8")
-    for page in ROOT.glob("docs/*.md"):
-        assert (site / "docs" / f"{page.stem}.html").exists()
-        assert page.stem == "index" or f'href="{page.stem}.html"' in index, f"{page.name} is not in docs/index.md"
+    for page in ROOT.glob("docs/**/*.md"):
+        name = page.relative_to(ROOT / "docs").with_suffix(".html").as_posix()
+        assert (site / "docs" / name).exists()
+        assert name == "index.html" or f'href="{name}"' in index, f"{page.name} is not in docs/index.md"

@@ -88,6 +88,44 @@ def test_what_is_read_is_never_written_over(place: Path, realm: Realm) -> None:
     assert result.code == 1 and "rejects.jsonl: exists; add --force" in result.err
 
 
+def test_written_solutions_become_a_teacher(place: Path, realm: Realm) -> None:
+    """A column of solutions, or a text of columns; the answer's line is added where the text does not state it."""
+    rows_ = [f"How many are {i} and {i}?,{2 * i},{i} + {i} = {2 * i},{i}" for i in range(1, 41)]
+    Path("x.csv").write_text("q,a,why,n\n" + "\n".join([*rows_, "How many are 50 and 50?,100,,50"]) + "\n")
+    result = realm("import", "x.csv", "-q", "q", "-a", "a", "--solution", "why", "-o", "d/problems.jsonl")
+    assert "40 written solutions: jsonl:d/problems.jsonl as --teacher" in " ".join(result.out.split())
+    first = rows(Path("d/problems.jsonl"))[0]
+    assert first["gold_solution"] == "1 + 1 = 2\nAnswer: 2"
+    taught = ["--teacher", "jsonl:d/problems.jsonl", "--set", "distill.min_steps=1", "--set", "distill.nll_drop=0"]
+    assert realm("distill", "--run", "r", "--problems", "d/problems.jsonl", *taught, "--data-only").code == 0
+    kept = [row for row in rows(Path("r/distill/guided.jsonl")) if row["kept"]]
+    assert kept and all(row["correct"] and len(row["steps"]) == 1 for row in kept)
+    text = "First there is {n}.\\nSo it is {a}.\\nAnswer: {a}"
+    assert realm("import", "x.csv", "-q", "q", "-a", "a", "--solution", text, "-o", "e/problems.jsonl").code == 0
+    assert rows(Path("e/problems.jsonl"))[0]["gold_solution"] == "First there is 1.\nSo it is 2.\nAnswer: 2"
+    missing = realm("import", "x.csv", "-q", "q", "-a", "a", "--solution", "{m}", "-o", "f/problems.jsonl")
+    assert missing.code == 1 and "--solution m: x.csv has no such column; it has q, a, why, n" in missing.err
+    assert realm("import", "x.csv", "-q", "q", "-a", "a", "-o", "g/problems.jsonl").code == 0
+    none = realm(
+        "distill", "--run", "s", "--problems", "g/problems.jsonl", "--teacher", "jsonl:g/problems.jsonl", "--data-only"
+    )
+    assert none.code == 1 and "none of the 41 problems has a solution; import them with --solution COLUMN" in none.err
+
+
+def test_what_is_left_of_the_sample_is_said(place: Path, realm: Realm) -> None:
+    assert realm("init", "mine").code == 0
+    write_rows(Path("mine/problems.jsonl"), [problem(i) for i in range(300)])
+    out = " ".join(realm("check", "mine").out.split())
+    assert "warning mine/rules.md: still the sample's, about parcels" in out and "mine/notes.md: still" in out
+    assert "mine/teacher.jsonl, mine/routes-a.jsonl, mine/routes-b.jsonl: for other problems than these" in out
+    for name in ("teacher.jsonl", "routes-a.jsonl", "routes-b.jsonl"):
+        Path("mine", name).unlink()
+    Path("mine/rules.md").write_text("Count.\n")
+    Path("mine/notes.md").write_text("")
+    checked = json.loads(realm("check", "mine", "--json").out)
+    assert (checked["errors"], checked["warnings"]) == (0, 0)
+
+
 def test_repeated_questions_are_told_apart_from_empty_ones(place: Path, realm: Realm) -> None:
     Path("x.csv").write_text("q,a\nwho?,1\nwhat?,2\nwho?,1\nwhat?,2\n")
     out = " ".join(realm("import", "x.csv", "-q", "q", "-a", "a", "--preview").out.split())

@@ -33,7 +33,7 @@ def check(
     from realm_cli.cli.context import read_text
     from realm_cli.errors import RealmError
     from realm_cli.recipe import load_recipe
-    from realm_cli.stages.checkup import Finding, check_problems, check_rules
+    from realm_cli.stages.checkup import Finding, check_leftovers, check_problems, check_rules
 
     folder = place if place.is_dir() else place.parent
     findings, problems = check_problems(place / "problems.jsonl" if place.is_dir() else place)
@@ -47,6 +47,8 @@ def check(
             findings.append(Finding("error", f"{book}: cannot be read as UTF-8 text; save it as such"))
     else:
         findings.append(Finding("warning", f"{book}: not there; without rules the teacher has to know them"))
+    if place.is_dir():
+        findings += check_leftovers(place, problems)
     chosen = recipe or (folder / "recipe.yaml" if (folder / "recipe.yaml").exists() else None)
     if chosen is not None:
         try:

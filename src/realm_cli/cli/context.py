@@ -116,7 +116,7 @@ def make_domain(name: str, out: Path, n_train: int, n_dev: int, n_test: int, see
 
 
 def read_text(path: Path | None, fallback: Path | None, what: str) -> str:
-    """A rules or notes file; "" where none is given or lies in the run folder."""
+    """A rules or notes file; "" where none is given or lies in the run folder. Notes may be empty, rules may not."""
     from realm_cli.errors import DataError
 
     chosen = path or (fallback if fallback is not None and fallback.exists() else None)
@@ -129,6 +129,8 @@ def read_text(path: Path | None, fallback: Path | None, what: str) -> str:
     except (OSError, UnicodeDecodeError):
         raise DataError(f"{chosen}: {what} file cannot be read as UTF-8 text") from None
     if not text.strip():
+        if what == "notes":
+            return ""
         raise DataError(f"{chosen}: {what} file is empty; write the {what} into it or leave the option out")
     return text
 

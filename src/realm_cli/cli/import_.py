@@ -26,7 +26,7 @@ def import_(
     split: Annotated[Text, typer.Option(help="Column with train, dev (validation) or test.")] = None,
     group: Annotated[Text, typer.Option(help="Column of the group that reports tell apart.")] = None,
     choices: Annotated[Text, typer.Option(help="Column with a list of choices, or one column each: A,B,C,D.")] = None,
-    solution: Annotated[Text, typer.Option(help="Column of a written solution.")] = None,
+    solution: Annotated[Text, typer.Option(help="Column of a written solution, or a text of several.")] = None,
     id_: Annotated[Text, typer.Option("--id", help="Column of the id. Default: made from the line.")] = None,
     answer_type: Annotated[
         Text, typer.Option(help="number, label, choice, expr or text. Default: guessed from the answers.")
@@ -103,6 +103,9 @@ def import_(
         reasons.setdefault(re.sub(r" of (?:line|\w* ?row) \d+ ", " of another row ", reason), []).append(place)
     notes += found.notes
     notes += [f"left out {len(at)} rows: {why}, e.g. {at[0]}" for why, at in list(reasons.items())[:6]]
+    solved = sum(problem.gold_solution is not None for problem in found.problems)
+    if solved:
+        notes.append(f"{solved} written solutions: jsonl:{out} as --teacher teaches them")
     if not preview:
         notes.append(f"next: realm check {out}")
     data = {

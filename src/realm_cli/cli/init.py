@@ -9,7 +9,7 @@ import typer
 
 COPIED = ("README.md", "recipe.yaml", "pipeline.sh")
 INSTRUCT = "recipe-instruct.yaml"  # recipe.yaml of a student that is an instruct model
-SAMPLE = (200, 40, 100)  # train, dev and test problems
+SAMPLE = (600, 60, 200)  # train, dev and test problems
 TINY = "tiny-student"
 STAND_INS = {"routes-a.jsonl": "forgetful", "routes-b.jsonl": "hasty"}
 
@@ -63,9 +63,9 @@ def init(
     for name, found in texts.items():
         with replacing(folder / name) as out:
             out.writelines(json.dumps({"problem_id": key, "text": text}) + "\n" for key, text in found)
-    for line in (
-        f"{folder}: {', '.join(names)}",
-        f"next: realm check {folder}",
-        f"then: {script}  (runs as it is; {folder / 'README.md'} says what to replace)",
-    ):
+    readme = folder / "README.md"
+    then = f"then: {script}  (runs as it is; {readme} says what to replace)"
+    if student not in (None, TINY):
+        then = f"then: put your problems and rules in the sample's place, as {readme} says, and run {script}"
+    for line in (f"{folder}: {', '.join(names)}", f"next: realm check {folder}", then):
         say(line)

@@ -6,7 +6,7 @@
     openai:URL#MODEL       any OpenAI-compatible server, or several: openai:URL,URL#MODEL
     vllm:MODEL             a frozen model that vLLM samples in this process
     oracle, solver:NAME    the built-in domain's right and noisy solutions
-    jsonl:FILE             texts that another tool wrote: rows with problem_id and text
+    jsonl:FILE             texts that another tool wrote: rows with problem_id and text, or problems with solutions
 
 Usage: `build_generator("solver:hasty", recipe)`; torch is imported only for local models.
 """

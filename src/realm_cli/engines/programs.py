@@ -62,7 +62,8 @@ class JsonlGenerator:
     """Replays texts from a JSONL file (protocols.Generator).
 
     A row has `problem_id` (else `id`) and `text` (else `completion`); several rows of a problem are its samples, in
-    the order of the file. A problem with fewer rows than are asked for gets those that there are.
+    the order of the file. A problem with fewer rows than are asked for gets those that there are. A problems file is
+    read as well: the text of a row is its `gold_solution`, and rows without one have none.
     """
 
     def __init__(self, path: Path, name: str | None = None) -> None:
@@ -87,16 +88,22 @@ def _completion(text: str) -> Completion:
 
 def _read(path: Path) -> dict[str, list[str]]:
     texts: dict[str, list[str]] = defaultdict(list)
+    unsolved = 0  # problems without a written solution
     try:
         with path.open(encoding="utf-8") as lines:
             for number, line in enumerate(lines, 1):
                 if line.strip():
                     problem_id, text = _row(line, f"{path}:{number}")
-                    texts[problem_id].append(text)
+                    if text is None:
+                        unsolved += 1
+                    else:
+                        texts[problem_id].append(text)
     except FileNotFoundError:
         raise ConfigError(f"jsonl:{path}: no such file; check the path") from None
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read ({error.__class__.__name__}); give a UTF-8 JSONL file") from None
+    if unsolved and not texts:
+        raise DataError(f"{path}: none of the {unsolved} problems has a solution; import them with --solution COLUMN")
     if not texts:
         raise DataError(f"{path}: empty; each line is an object with problem_id and text")
     return texts
@@ -107,7 +114,8 @@ def well_formed(text: str) -> str:
     return text.encode("utf-8", "replace").decode("utf-8")
 
 
-def _row(line: str, place: str) -> tuple[str, str]:
+def _row(line: str, place: str) -> tuple[str, str | None]:
+    """(problem id, text); the text of a problem without a written solution is None."""
     try:
         row = json.loads(line)
     except (ValueError, RecursionError) as error:
@@ -117,6 +125,9 @@ def _row(line: str, place: str) -> tuple[str, str]:
     problem_id, text = row.get("problem_id", row.get("id")), row.get("text", row.get("completion"))
     if not isinstance(problem_id, str | int) or isinstance(problem_id, bool) or problem_id == "":
         raise DataError(f"{place}: no problem_id; name the problem that the text answers")
+    if text is None and "gold_solution" in row and not isinstance(row["gold_solution"], str):
+        return str(problem_id), None
+    text = row["gold_solution"] if text is None and "gold_solution" in row else text
     if not isinstance(text, str):
         raise DataError(f"{place}: no text; give the completion as a string")
     return str(problem_id), well_formed(text)

@@ -5,9 +5,10 @@ Usage: `findings = check_problems(path) + check_rules(rules_text, problems)`; ea
 
 from __future__ import annotations
 
+import json
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -23,6 +24,7 @@ Level = Literal["error", "warning", "fine"]
 TOTAL, FEW_TRAIN, FEW_TEST = 8000, 50, 100  # characters of a long question; problems that are few
 MAJORITY, SPREAD = 0.6, 0.15  # share of one answer; difference of its share between splits
 DISCORDANT = 0.2  # share of test problems on which two models differ, for what can be detected
+SAMPLE_DOMAIN, WRITTEN = "rulebook", ("teacher.jsonl", "routes-a.jsonl", "routes-b.jsonl")  # of `realm init`
 _RULE = re.compile(
     r"^[ \t]{0,9}(?:(?:#{1,6}|\d{1,4}[.)]|[-*])[ \t]{1,9})?(?P<id>[A-Z]{1,4}-?\d{1,9}(?:\.\d{1,9}){0,9})\b", re.M
 )
@@ -184,6 +186,40 @@ def _leaks(problems: Sequence[Problem]) -> Iterator[Finding]:
     ]
     if told:
         yield Finding("warning", f"{len(told)} questions contain their answer, e.g. {told[0].id}; take it out")
+
+
+def check_leftovers(folder: Path, problems: Sequence[Problem]) -> Iterator[Finding]:
+    """Files of `realm init`'s sample that stayed beside problems of another domain."""
+    from realm_cli.domains import load_domain
+
+    sample = load_domain(SAMPLE_DOMAIN)
+    if not problems or any(problem.domain == SAMPLE_DOMAIN for problem in problems):
+        return
+    for name, text in (("rules.md", sample.rules()), ("notes.md", sample.notes())):
+        path = folder / name
+        if path.is_file() and path.read_bytes() == text.encode():
+            yield Finding("warning", f"{path}: still the sample's, about parcels; write your own in its place")
+    ids = {problem.id for problem in problems}
+    left = [name for name in WRITTEN if (folder / name).is_file() and not _answers_any(folder / name, ids)]
+    if left:
+        yield Finding(
+            "warning",
+            f"{', '.join(str(folder / name) for name in left)}: for other problems than these; delete them, and name "
+            "your own in TEACHER and ROUTES (README.md)",
+        )
+
+
+def _answers_any(path: Path, ids: Container[str]) -> bool:
+    """Whether a row of a file of texts names one of the problems. A row that is no JSON names none."""
+    with path.open(encoding="utf-8", errors="replace") as lines:
+        for line in lines:
+            try:
+                row = json.loads(line)
+            except (ValueError, RecursionError):
+                continue
+            if isinstance(row, dict) and str(row.get("problem_id", row.get("id"))) in ids:
+                return True
+    return False
 
 
 def check_rules(text: str, place: Path, problems: Sequence[Problem]) -> list[Finding]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 import shutil
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,9 +21,9 @@ from realm_cli.method import guidance
 from realm_cli.method.rule_exposure import rule_fade, rule_question
 from realm_cli.method.steps import step_facts
 from realm_cli.prompts import bare_messages, numbered, ruled_messages, solution_text
-from realm_cli.protocols import Progress, SftTrainer, TrainResult
+from realm_cli.protocols import NllScorer, Progress, SftTrainer, TrainResult
 from realm_cli.recipe import DistillConfig
-from realm_cli.records import GuidedCoT, Problem, Route, RouteSet, ScoredRoute, SFTSample
+from realm_cli.records import GuidedCoT, Message, Problem, Route, RouteSet, ScoredRoute, SFTSample
 from realm_cli.run_folder import Stage
 from realm_cli.stages.failures import Failures
 from realm_cli.stages.problems import spread
@@ -31,6 +31,8 @@ from realm_cli.stages.summary import Summary, Table
 from realm_cli.stages.teacher import Guide as Guide
 from realm_cli.stages.teacher import RuleCheck as RuleCheck
 from realm_cli.stages.teacher import collect_cots
+
+NLL_ROWS = 16  # CoTs scored between two signs of life
 
 
 @dataclass(frozen=True)
@@ -85,7 +87,7 @@ def run_distill(
     chosen = distill_problems(problems, stage.recipe.distill)
     raw = collect_cots(stage, chosen, guide, progress)
     by_id = {problem.id: problem for problem in chosen}
-    cots = _filter(stage, raw, by_id, guide)
+    cots = _filter(stage, raw, by_id, guide, progress)
     write_rows(stage.path("guided.jsonl"), cots)
     kept = [cot for cot in cots if cot.kept]
     if not kept and extras.positives is None:
@@ -131,7 +133,9 @@ def run_distill(
     return _summary(stage, cots, samples, result, Failures(stage.path("errors.jsonl")).notes("--resume"))
 
 
-def _filter(stage: Stage, raw: Sequence[GuidedCoT], problems: Mapping[str, Problem], guide: Guide) -> list[GuidedCoT]:
+def _filter(
+    stage: Stage, raw: Sequence[GuidedCoT], problems: Mapping[str, Problem], guide: Guide, progress: Progress
+) -> list[GuidedCoT]:
     config = stage.recipe.distill
     style = stage.recipe.prompt.style
     cots = [cot.model_copy(update={"leak_flags": guidance.leak_flags(cot.text)}) for cot in raw]
@@ -147,7 +151,8 @@ def _filter(stage: Stage, raw: Sequence[GuidedCoT], problems: Mapping[str, Probl
             for c in cots
         ]
         cots = [
-            cot.model_copy(update={"nll_student": nll}) for cot, nll in zip(cots, guide.scorer.nll(pairs), strict=True)
+            cot.model_copy(update={"nll_student": nll})
+            for cot, nll in zip(cots, _nll(guide.scorer, pairs, progress), strict=True)
         ]
     options = guidance.FilterOptions(
         min_steps=config.min_steps,
@@ -166,6 +171,15 @@ def _filter(stage: Stage, raw: Sequence[GuidedCoT], problems: Mapping[str, Probl
         return {fact for step in step_facts(cot.steps, problems[cot.problem_id].question) for fact in step}
 
     return guidance.filter_cots(cots, options=options, n_tokens=guide.count_tokens, facts=facts, answer_class=classes)
+
+
+def _nll(scorer: NllScorer, pairs: Sequence[tuple[Sequence[Message], str]], progress: Progress) -> Iterator[float]:
+    """Each pair's loss under the student, some at a time: on a processor it takes minutes."""
+    with progress("how hard the student finds them", len(pairs)) as advance:
+        for at in range(0, len(pairs), NLL_ROWS):
+            part = pairs[at : at + NLL_ROWS]
+            yield from scorer.nll(part)
+            advance(len(part), "")
 
 
 def _as_text(cot: GuidedCoT) -> str:

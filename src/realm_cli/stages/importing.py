@@ -19,7 +19,7 @@ from typing import Any, get_args
 from pydantic import ValidationError
 
 from realm_cli.errors import ConfigError
-from realm_cli.method.answers import clean, known_types, to_number
+from realm_cli.method.answers import clean, known_types, stated_answer, to_number
 from realm_cli.records import Problem, Split
 from realm_cli.stages.table_files import MORE, Cells
 
@@ -35,7 +35,7 @@ _NAME = re.compile(r"\{([^{}\n]{1,100})\}")
 
 @dataclass(frozen=True)
 class Columns:
-    """Which column is what. question: a column's name, or a text with {column} in it."""
+    """Which column is what. question, solution: a column's name, or a text with {column} in it."""
 
     question: str
     answer: str
@@ -142,7 +142,7 @@ def _check_columns(rows: Sequence[tuple[str, Cells]], columns: Columns, name: st
     known = dict.fromkeys(key for _, cells in rows[:1000] for key in cells if key != MORE)
     wanted = {"--question": _names(columns.question, known), "--choices": list(columns.choices)}
     singles = {"answer": columns.answer, "id": columns.id, "split": columns.split, "group": columns.group}
-    singles |= {"solution": columns.solution}
+    wanted |= {"--solution": _names(columns.solution, known)} if columns.solution is not None else {}
     wanted |= {f"--{key}": [value] for key, value in singles.items() if value is not None}
     for option, names in wanted.items():
         for column in names:
@@ -158,10 +158,7 @@ def _draft(cells: Cells, columns: Columns) -> dict[str, Any] | str:
     """The row's fields as they stand, or why there are none."""
     if cells.get(MORE):
         return "more cells than columns: put quotes around cells that hold the divider"
-    if columns.question in cells or "{" not in columns.question:
-        question = _text(cells.get(columns.question))
-    else:
-        question = _NAME.sub(lambda m: _text(cells.get(m[1])), columns.question.replace("\\n", "\n")).strip()
+    question = _filled(columns.question, cells)
     answer = _text(cells.get(columns.answer))
     if not question:
         return "empty question"
@@ -170,9 +167,13 @@ def _draft(cells: Cells, columns: Columns) -> dict[str, Any] | str:
     draft: dict[str, Any] = {"question": question, "answer": answer}
     if (stated := _HASHES.findall(answer)) and (last := clean(stated[-1])):  # GSM8K: the solution, then the answer
         draft |= {"answer": last, "gold_solution": answer}
-    for key, column in (("id", columns.id), ("group", columns.group), ("gold_solution", columns.solution)):
+    for key, column in (("id", columns.id), ("group", columns.group)):
         if column is not None and _text(cells.get(column)):
             draft[key] = _text(cells.get(column))
+    if columns.solution is not None and (solution := _filled(columns.solution, cells)):
+        draft["gold_solution"] = solution
+    if (told := draft.get("gold_solution")) and stated_answer(told) is None:  # so that it can be a teacher's text
+        draft["gold_solution"] = f"{told}\nAnswer: {answer}"
     if columns.split is not None:
         split = SPLITS.get(_text(cells.get(columns.split)).lower())
         if split is None:
@@ -184,6 +185,13 @@ def _draft(cells: Cells, columns: Columns) -> dict[str, Any] | str:
             return "fewer than two choices"
         draft["choices"] = choices
     return draft
+
+
+def _filled(template: str, cells: Cells) -> str:
+    """The text of a column, or a text with the cells in the places of their {names}."""
+    if template in cells or "{" not in template:
+        return _text(cells.get(template))
+    return _NAME.sub(lambda m: _text(cells.get(m[1])), template.replace("\\n", "\n")).strip()
 
 
 def _choices(cells: Cells, columns: Sequence[str]) -> list[str]:
