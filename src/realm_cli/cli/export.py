@@ -108,7 +108,9 @@ def export(
             if tools is not None:
                 written = out / f"{name}-{outtype}.gguf"
                 log = out.with_name(f"{out.name}-llama-cpp.log")
-                made, told = _gguf(tools, partial / name, partial / written.name, outtype, reference, context, log, out)
+                file = partial / "model.gguf"  # the converter reads {} in a file's name as a template
+                made, told = _gguf(tools, partial / name, file, outtype, reference, context, log, out)
+                file.rename(partial / written.name)
                 data["gguf"] = {"file": str(written), "outtype": outtype, **made}
                 lines = [*(f"merge: {line}" for line in lines), *told]
                 log.unlink()

@@ -56,6 +56,7 @@ def find_tools(folder: Path | None) -> Tools:
     places = [folder / place for place in PLACES] if folder is not None else []
     scripts = [place / CONVERTER for place in places if (place / CONVERTER).is_file()]
     known = shutil.which(CONVERTER)
+    converter: tuple[str, ...]
     if scripts:
         converter = (sys.executable, str(scripts[0].resolve()))
     elif folder is not None:
