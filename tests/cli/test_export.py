@@ -104,9 +104,9 @@ def test_another_adapter_gets_its_own_files_and_nobodys_results(trained: Path, r
 
 
 def test_a_merge_that_differs_leaves_nothing(trained: Path, realm: Realm, monkeypatch: pytest.MonkeyPatch) -> None:
-    def differs(model: str, adapter: Path, folder: Path, prompts: object, **options: object) -> Check:
+    def differs(model: str, adapter: Path, folder: Path, prompts: object, **options: object) -> tuple[Check, None]:
         folder.mkdir()
-        return Check(32, 0.25, 0.5, 0.95, 1e-3)
+        return Check(32, 0.25, 0.5, 0.95, 1e-3), None
 
     monkeypatch.setattr(export, "export_merged", differs)
     before = {path.name for path in Path().iterdir()}
@@ -122,7 +122,7 @@ def test_a_merge_that_differs_leaves_nothing(trained: Path, realm: Realm, monkey
     [
         (
             ["export", "--run", "r", "--out", "o", "--format", "x"],
-            "--format x: unknown; choose one of adapter, merged, lm-eval",
+            "--format x: unknown; choose one of adapter, merged, gguf, lm-eval",
         ),
         (["export", "--run", "r", "--out", "o", "--dtype", "x"], "--dtype x: unknown; choose one of float32, bfloat16"),
         (["export", "--run", "r", "--out", "o", "--format", "lm-eval"], "r/eval: no finished evaluation"),

@@ -38,10 +38,10 @@ def adapter_of(folder: Path, spread: float) -> Path:
 
 
 def test_a_merge_into_the_plain_base_passes(adapter: Path, tmp_path: Path) -> None:
-    check = export_merged("tiny-student", adapter, tmp_path / "m", PROMPTS, dtype="float32", max_tokens=48)
+    check, _ = export_merged("tiny-student", adapter, tmp_path / "m", PROMPTS, dtype="float32", max_tokens=48)
     assert check.passed and check.same == 1.0 and check.gap < 1e-5 and check.prompts == 32
     assert (tmp_path / "m" / "model.safetensors").is_file() and not list((tmp_path / "m").glob("adapter*"))
-    check = export_merged("tiny-student", adapter, tmp_path / "b", PROMPTS, dtype="bfloat16", max_tokens=48)
+    check, _ = export_merged("tiny-student", adapter, tmp_path / "b", PROMPTS, dtype="bfloat16", max_tokens=48)
     assert check.passed and 0 < check.gap < LIMITS["bfloat16"][1]
 
 
@@ -62,7 +62,7 @@ def test_a_merge_that_lost_its_adapter_fails(adapter: Path, tmp_path: Path, monk
             loaded.model.unload().save_pretrained(folder), loaded.tokenizer.save_pretrained(folder)
         )[0],
     )  # fmt: skip
-    check = export_merged("tiny-student", adapter, tmp_path / "m", PROMPTS, dtype="float32", max_tokens=48)
+    check, _ = export_merged("tiny-student", adapter, tmp_path / "m", PROMPTS, dtype="float32", max_tokens=48)
     assert not check.passed
 
 
@@ -74,11 +74,11 @@ def test_a_small_adapter_cannot_get_lost(
     small = adapter_of(tmp_path / "small", 0.002)
     merge = export.merge_into
     monkeypatch.setattr(export, "merge_into", lambda loaded, folder: merge(emptied(loaded), folder))
-    lost = export_merged("tiny-student", small, tmp_path / "lost", PROMPTS, dtype=dtype, max_tokens=48)
+    lost, _ = export_merged("tiny-student", small, tmp_path / "lost", PROMPTS, dtype=dtype, max_tokens=48)
     assert 0 < lost.effect < LIMITS[dtype][1] and lost.gap == pytest.approx(lost.effect, rel=1e-3)
     assert lost.gap <= lost.largest_gap and lost.same >= lost.least_same and not lost.passed
     monkeypatch.undo()
-    kept = export_merged("tiny-student", small, tmp_path / "kept", PROMPTS, dtype="float32", max_tokens=48)
+    kept, _ = export_merged("tiny-student", small, tmp_path / "kept", PROMPTS, dtype="float32", max_tokens=48)
     assert kept.passed and kept.gap < 1e-5
 
 

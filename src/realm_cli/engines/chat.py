@@ -33,16 +33,19 @@ def encode_prompt(tokenizer: Any, messages: Sequence[Message], prefill: str = ""
     Special tokens and a template's own lines in a message (it may hold anybody's text) are broken by a zero-width
     space: they begin no turn.
     """
-    turn = _turn_of(tokenizer)
-    rows = [dict(m) for m in messages] if turn.has_system else merge_system(messages)
-    for row in rows:
-        row["content"] = harmless(tokenizer, row["content"])
+    turn, rows = _turn_of(tokenizer), rendered(tokenizer, messages)
     try:
         text = str(tokenizer.apply_chat_template(rows, tokenize=False, add_generation_prompt=True))
     except Exception as error:  # templates refuse with error types of their own
         raise EngineError(f"chat template: cannot render {[m['role'] for m in rows]} ({error})") from None
     lead = turn.lead if prefill and not prefill.startswith(turn.lead) else ""
     return _ids(tokenizer, text + lead + prefill)
+
+
+def rendered(tokenizer: Any, messages: Sequence[Message]) -> list[Message]:
+    """The messages as the chat template gets them."""
+    rows = [dict(m) for m in messages] if _turn_of(tokenizer).has_system else merge_system(messages)
+    return [{**row, "content": harmless(tokenizer, row["content"])} for row in rows]
 
 
 def harmless(tokenizer: Any, text: str) -> str:

@@ -4,7 +4,8 @@ The base is loaded unquantised: merging into NF4 weights rounds the sum to four 
 in part. The check: on real prompts, greedy answers of both, and how far the log-probabilities of base + adapter's own
 answers differ.
 
-Usage: `check = export_merged(model, adapter, folder, prompts, dtype="bfloat16", max_tokens=256)`; check.passed
+Usage: `check, reference = export_merged(model, adapter, folder, prompts, dtype="bfloat16", max_tokens=256)`;
+check.passed. engines/gguf.py compares a GGUF file with the same reference.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from pathlib import Path
 import torch
 
 from realm_cli.engines.batches import TokenRow, micro_batches, pad_id_of
-from realm_cli.engines.chat import encode_prompt
+from realm_cli.engines.chat import encode_prompt, rendered
 from realm_cli.engines.loading import LoadedModel, load_model
 from realm_cli.engines.logprobs import row_logprobs
 from realm_cli.engines.sampler import LocalGenerator
@@ -59,6 +60,18 @@ class Check:
 
 
 Answers = list[tuple[tuple[int, ...], Completion]]  # prompt ids, the greedy answer
+
+
+@dataclass(frozen=True)
+class Reference:
+    """What base + adapter says. chats: the messages as they were rendered. Of the answers' tokens, in nats:
+    `logprobs` are those of base + adapter, `base` those of the base alone.
+    """
+
+    chats: list[list[Message]]
+    answers: Answers
+    logprobs: list[list[float]]
+    base: list[list[float]]
 
 
 def load_plain(model: str, dtype: str, trust: bool, adapter: Path | None = None) -> LoadedModel:
@@ -108,19 +121,30 @@ def gap_of(one: Sequence[Sequence[float]], other: Sequence[Sequence[float]]) -> 
 def export_merged(
     model: str, adapter: Path, folder: Path, prompts: Sequence[Sequence[Message]], *, dtype: str, max_tokens: int,
     trust: bool = False,
-) -> Check:  # fmt: skip
-    """Write the merged model, load what was written, and compare it. EngineError."""
-    reference = load_plain(model, dtype, trust, adapter)
-    answers = answers_of(reference, prompts, max_tokens)
-    logprobs = logprobs_of(reference, answers)
-    with reference.model.disable_adapter():
-        effect = gap_of(logprobs, logprobs_of(reference, answers))
-    merge_into(reference, folder)
-    del reference
+) -> tuple[Check, Reference]:  # fmt: skip
+    """Write the merged model, load what was written, and compare it. EngineError.
+
+    With it comes what it was compared with, for another form of the same model.
+    """
+    parts = load_plain(model, dtype, trust, adapter)
+    reference = reference_of(parts, prompts, max_tokens)
+    merge_into(parts, folder)
+    del parts
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-    return compare(answers, logprobs, load_plain(str(folder), dtype, trust), prompts, dtype, max_tokens, effect)
+    merged = load_plain(str(folder), dtype, trust)
+    effect = gap_of(reference.logprobs, reference.base)
+    return compare(reference.answers, reference.logprobs, merged, prompts, dtype, max_tokens, effect), reference
+
+
+def reference_of(parts: LoadedModel, prompts: Sequence[Sequence[Message]], max_tokens: int) -> Reference:
+    """Ask base + adapter, and look at its answers without the adapter too."""
+    answers = answers_of(parts, prompts, max_tokens)
+    logprobs = logprobs_of(parts, answers)
+    with parts.model.disable_adapter():
+        base = logprobs_of(parts, answers)
+    return Reference([rendered(parts.tokenizer, messages) for messages in prompts], answers, logprobs, base)
 
 
 def merge_into(loaded: LoadedModel, folder: Path) -> None:

@@ -6,6 +6,7 @@ Usage: `text = model_card(run, adapter, kind="merged", check=lines)`; Markdown, 
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -32,17 +33,20 @@ LOAD = {
 
 
 def model_card(run: Path, adapter: Path, *, kind: str, folder: Path, check: Sequence[str] = ()) -> str:
-    """README.md of an export. kind: adapter or merged. check: what was compared, in lines."""
+    """README.md of an export. kind: adapter, merged or gguf (folder: the file). check: what was compared, in lines."""
     recipe = read_json(run / "recipe.json")
     base = str(_at(recipe, "student.model"))
     parts = [_head(base, kind), f"# {_safe(run.resolve().name)}", _what(base, kind, adapter)]
     parts += ["## How it was made", _choices(recipe), _inputs(run)]
     results = _results(run, adapter)
-    if results and kind == "merged":
+    if results and kind != "adapter":
         results += "\n\nMeasured on base and adapter as the run loaded them, not on this merged copy."
     parts += ["## Results", results or "Not measured: `realm eval` has not been run on this adapter.", _limits(run)]
     if check:
-        parts += ["## Check of the merge", "\n".join(f"- {_safe(line)}" for line in check)]
+        parts += [
+            "## Check of the merge" if kind == "merged" else "## Checks",
+            "\n".join(f"- {_safe(line)}" for line in check),
+        ]
     parts += ["## How to load it", _load(base, kind, folder)]
     return "\n\n".join(filter(None, parts)) + "\n"
 
@@ -61,12 +65,14 @@ def _head(base: str, kind: str) -> str:
         "# license: fill in; the base model's and the data's terms both hold",
         f"base_model: {_quoted(base)}",
     ]
+    if kind == "gguf":
+        return "\n".join([*lines, "tags: [realm, reasoning, gguf]", "---"])
     lines += ["library_name: peft"] if kind == "adapter" else ["library_name: transformers"]
     return "\n".join([*lines, "tags: [realm, reasoning]", "---"])
 
 
 def _what(base: str, kind: str, adapter: Path) -> str:
-    what = "A LoRA adapter for" if kind == "adapter" else "A merged copy of"
+    what = {"adapter": "A LoRA adapter for", "merged": "A merged copy of"}.get(kind, "A merged copy, as GGUF, of")
     weights = adapter / "adapter_model.safetensors"
     text = f"{what} {_safe(base)}, trained with the ReaLM method (arXiv 2508.12387) by realm."
     return text + (f" Adapter's sha256: `{digest(weights)[:16]}`." if weights.is_file() else "")
@@ -126,6 +132,8 @@ def _limits(run: Path) -> str:
 
 
 def _load(base: str, kind: str, folder: Path) -> str:
+    if kind == "gguf":
+        return f"```sh\nllama-server --model {shlex.quote(str(folder))} --jinja --port 8080\n```"
     imports = "from transformers import AutoModelForCausalLM, AutoTokenizer"
     imports += "\nfrom peft import PeftModel" if kind == "adapter" else ""
     name = str(folder)
