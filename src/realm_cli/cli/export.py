@@ -11,8 +11,6 @@ from realm_cli.cli.options import JsonOpt
 
 if TYPE_CHECKING:
     from realm_cli.cli.context import Context
-    from realm_cli.engines.export import Check, Reference
-    from realm_cli.engines.llama_cpp import Tools
 
 FORMATS, DTYPES = ("adapter", "merged", "gguf", "lm-eval"), ("float32", "bfloat16")
 OUT_TYPES = ("f32", "f16", "bf16", "q8_0")
@@ -139,7 +137,8 @@ def _lm_eval(run: Path, out: Path, force: bool, as_json: bool) -> None:
     show(Summary("export", {"format": "lm-eval", "files": files}, [], [], files), as_json)
 
 
-def _merge(context: Context, adapter: Path, folder: Path, dtype: str, prompts: int) -> tuple[Check, Reference]:
+def _merge(context: Context, adapter: Path, folder: Path, dtype: str, prompts: int) -> Any:
+    """(engines.export.Check, engines.export.Reference) of the merge."""
     from realm_cli.cli.console import say
     from realm_cli.cli.context import problems_path
     from realm_cli.engines.export import export_merged
@@ -158,8 +157,8 @@ def _merge(context: Context, adapter: Path, folder: Path, dtype: str, prompts: i
     )  # fmt: skip
 
 
-def _tools(folder: Path | None) -> Tools:
-    """llama.cpp's programs; what is missing is said before any work."""
+def _tools(folder: Path | None) -> Any:
+    """llama.cpp's programs (engines.llama_cpp.Tools); what is missing is said before any work."""
     from realm_cli.cli.console import say
     from realm_cli.engines.llama_cpp import find_tools
 
@@ -170,7 +169,7 @@ def _tools(folder: Path | None) -> Tools:
 
 
 def _gguf(
-    tools: Tools, merged: Path, file: Path, outtype: str, reference: Reference, context: Context, log: Path, out: Path
+    tools: Any, merged: Path, file: Path, outtype: str, reference: Any, context: Context, log: Path, out: Path
 ) -> tuple[dict[str, Any], list[str]]:
     """Convert the merged model, which is then deleted, and check the file. What is written down, and what is said."""
     import shutil
@@ -202,7 +201,7 @@ def _gguf(
     return _figures(check), [f"{outtype} file: {line}" for line in (first, *more)]
 
 
-def _told(check: Check) -> list[str]:
+def _told(check: Any) -> list[str]:
     """A check in lines."""
     verdict = "PASS" if check.passed else "FAIL"
     lines = [
@@ -219,7 +218,7 @@ def _told(check: Check) -> list[str]:
     return lines
 
 
-def _figures(check: Check) -> dict[str, Any]:
+def _figures(check: Any) -> dict[str, Any]:
     verdict = "PASS" if check.passed else "FAIL"
     gap, effect = (None, None) if check.gap != check.gap else (check.gap, check.effect)
     return {"check": verdict, "same": check.same, "gap": gap, "effect": effect, "prompts": check.prompts}
