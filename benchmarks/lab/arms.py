@@ -156,7 +156,7 @@ ARMS: dict[str, Arm] = {
         (rl(train_rl__schedule="none", train_rl__p_max=1.0, **PLAIN, **NO_VERDICTS),),
         RL_OUT,
     ),
-    "fade": Arm("R1 without the bridge", (rl(**PLAIN),), RL_OUT),
+    "fade": Arm("fade straight after the cold start, no bridge", (rl(**PLAIN),), RL_OUT),
     "r1": Arm("fade and bridge straight after the cold start", (rl(),), RL_OUT),
     "rft_both": Arm("routed RFT and external positives", (sample("--routed", *SETS), sft(MINE, *POSITIVES)), SFT_OUT),
     "realm_r1": Arm("ReaLM-R1", (after_rft(),), RL_OUT, after="rft_both"),
