@@ -34,7 +34,7 @@ LOAD = {
 
 def model_card(run: Path, adapter: Path, *, kind: str, folder: Path, check: Sequence[str] = ()) -> str:
     """README.md of an export. kind: adapter, merged or gguf (folder: the file). check: what was compared, in lines."""
-    recipe = read_json(run / "recipe.json")
+    recipe = settings_used(run, read_json(run / "recipe.json"))
     base = str(_at(recipe, "student.model"))
     parts = [_head(base, kind), f"# {_safe(run.resolve().name)}", _what(base, kind, adapter)]
     parts += ["## How it was made", _choices(recipe), _inputs(run)]
@@ -49,6 +49,16 @@ def model_card(run: Path, adapter: Path, *, kind: str, folder: Path, check: Sequ
         ]
     parts += ["## How to load it", _load(base, kind, folder)]
     return "\n\n".join(filter(None, parts)) + "\n"
+
+
+def settings_used(run: Path, recipe: Mapping[str, Any]) -> dict[str, Any]:
+    """The run's recipe, with each stage's block as that stage had it: a later command may have been given less."""
+    recipe = dict(recipe)
+    for block in ("rollout", "verify", "distill", "train_rl"):
+        own = read_json(run / block / "recipe.json").get(block)
+        if own is not None:
+            recipe[block] = own
+    return recipe
 
 
 def copy_adapter(adapter: Path, folder: Path) -> None:

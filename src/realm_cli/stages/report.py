@@ -20,6 +20,7 @@ from realm_cli.errors import ArtifactError, RealmError, masked
 from realm_cli.protocols import Progress
 from realm_cli.records import Problem
 from realm_cli.run_folder import read_json, read_manifest
+from realm_cli.stages.card import settings_used
 from realm_cli.stages.report_curves import curves
 from realm_cli.stages.report_examples import before_after, routes
 from realm_cli.stages.report_tables import report_tables, weak_claims
@@ -59,6 +60,7 @@ def run_report(run: Path, *, problems: Path | None = None, progress: Progress) -
     if not manifests:
         raise ArtifactError(f"{run}: no stage has written here; start with `realm rollout --run {run}` or `realm demo`")
     recipe = read_json(run / "recipe.json") or read_json(run / next(reversed(manifests)) / "recipe.json")
+    recipe = settings_used(run, recipe)
     known = _problems(run, problems)
     missing: list[str] = []
     found = _evaluation(run, missing)
