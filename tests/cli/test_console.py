@@ -59,6 +59,18 @@ def test_lines_tell_the_time_left(capsys: pytest.CaptureFixture[str], clock: lis
     ]
 
 
+def test_the_first_few_of_many_tell_no_time_left(capsys: pytest.CaptureFixture[str], clock: list[float]) -> None:
+    with console.progress("routes", 1000) as advance:
+        clock[0] += 45
+        advance(2, "")
+        clock[0] += 45
+        advance(98, "")
+    assert capsys.readouterr().err.splitlines()[:2] == [
+        "routes: 2/1000 after 45 s",
+        "routes: 100/1000 after 90 s, 810 s left",
+    ]
+
+
 def test_short_work_is_silent_and_an_unknown_total_has_no_eta(
     capsys: pytest.CaptureFixture[str], clock: list[float]
 ) -> None:

@@ -10,6 +10,7 @@ from realm_cli.stages.doctoring import (
     Gpu,
     check_environment,
     check_gpu,
+    check_load,
     check_memory,
     check_packages,
     check_place,
@@ -70,6 +71,11 @@ def test_memory_and_places(tmp_path: object) -> None:
         "fine",
         "fine",
     ]
+
+
+def test_the_load_of_others() -> None:
+    assert [check_load(load, 8).level for load in (0.2, 4.0, 4.1, 30.0)] == ["fine", "fine", "warning", "warning"]
+    assert check_load(5.2, 8).text.endswith("engine.threads=3") and check_load(30.0, 8).text.endswith("threads=1")
 
 
 def test_the_smoke_wants_a_falling_loss() -> None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 _QUIET_SECONDS = 15.0  # between lines of progress
 _WORTH_SECONDS = 2.0  # shorter work gets no line
+_TELLS = 0.05  # share done, from which the time left is told
 
 
 def show(summary: Summary, as_json: bool) -> None:
@@ -133,7 +134,9 @@ def _lines(label: str, total: int | None) -> Iterator[Callable[[int, str], None]
 
     def line() -> str:
         seconds = time.monotonic() - started
-        left = f", {seconds / done * (total - done):.0f} s left" if total and 0 < done < total else ""
+        left = ""
+        if total and _TELLS * total <= done < total:  # what starts together ends together: the first few tell nothing
+            left = f", {seconds / done * (total - done):.0f} s left"
         return f"{label}: {done}/{total or '?'} after {seconds:.0f} s{left}{f', {latest}' if latest else ''}"
 
     def advance(n: int, note: str = "") -> None:

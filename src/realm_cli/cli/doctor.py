@@ -62,11 +62,12 @@ def doctor(
 
 def _machine(run: Path, smoke: bool) -> list[Finding]:
     from realm_cli.cli.console import say
-    from realm_cli.engines.machine import cuda_devices, has_driver, memory, nf4_smoke, places
-    from realm_cli.stages.doctoring import Gpu, check_gpu, check_memory, check_place, check_smoke
+    from realm_cli.engines.machine import cuda_devices, has_driver, load, memory, nf4_smoke, places
+    from realm_cli.stages.doctoring import Gpu, check_gpu, check_load, check_memory, check_place, check_smoke
 
     gpus, build = cuda_devices()
     findings = [*check_gpu([Gpu(*gpu) for gpu in gpus], build, has_driver()), check_memory(*memory())]
+    findings.append(check_load(*load()))
     for what, place in {"run folder": run, **places()}.items():
         findings.append(check_place(what, place, *_writable(place)))
     if smoke:

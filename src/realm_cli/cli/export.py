@@ -85,7 +85,7 @@ def export(
         why = "exists; add --force to replace it" if not force else "exists and is no export; choose another --out"
         raise ArtifactError(f"{out}: {why}")
     tools = _tools(llama_cpp) if form == "gguf" else None
-    partial = out.with_name(f".{out.name}.partial")
+    partial, replaced = (out.with_name(f".{out.name}.{state}") for state in ("partial", "replaced"))
     shutil.rmtree(partial, ignore_errors=True)
     lines: list[str] = []
     data: dict[str, object] = {"adapter": str(chosen), "format": form, "out": str(out)}
@@ -115,8 +115,10 @@ def export(
         write_text(partial / "README.md", model_card(run, chosen, kind=form, folder=written, check=lines))
         write_json(partial / "realm-export.json", data)
         if out.exists():
-            shutil.rmtree(out)
+            shutil.rmtree(replaced, ignore_errors=True)
+            out.rename(replaced)  # kept until the new one is in its place
         partial.rename(out)
+        shutil.rmtree(replaced, ignore_errors=True)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     show(Summary("export", data, [], [*lines, f"fill in the license in {out / 'README.md'}"], [str(written)]), as_json)

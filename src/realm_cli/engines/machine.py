@@ -40,6 +40,11 @@ def memory() -> tuple[float, float]:
     return found.total / GIB, found.available / GIB
 
 
+def load() -> tuple[float, int]:
+    """(mean number of programs that wanted a core in the last minute, cores of this machine)."""
+    return psutil.getloadavg()[0], psutil.cpu_count() or 1
+
+
 def places() -> dict[str, Path]:
     """Folders for models: our own cache and the hub's."""
     from huggingface_hub.constants import HF_HUB_CACHE

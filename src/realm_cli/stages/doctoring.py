@@ -148,6 +148,15 @@ def check_memory(total: float, free: float) -> Finding:
     return Finding("fine", text)
 
 
+def check_load(load: float, cores: int) -> Finding:
+    """Mean number of programs that wanted a core in the last minute, of all users."""
+    text = f"{cores} cores, load {load:.1f}"
+    if load > cores / 2:
+        left = max(1, cores - round(load))
+        return Finding("warning", f"{text}: others use them, and threads wait for one another; engine.threads={left}")
+    return Finding("fine", text)
+
+
 def check_place(what: str, place: Path, free: float | None, trouble: str | None) -> Finding:
     """A folder to be written to. free: GiB of its disk; trouble: why it cannot be written."""
     if trouble is not None:
