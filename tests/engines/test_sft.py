@@ -12,7 +12,8 @@ from transformers import AutoTokenizer
 
 from engines.toys import lora_state, toy_loaded, toy_model, toy_nf4, toy_tokenizer
 from realm_cli.engines.loading import encode_prompt
-from realm_cli.engines.sft import IGNORED, EpochOrder, LoraSftTrainer, encode_sample, encode_samples, micro_batch_size
+from realm_cli.engines.sft import LoraSftTrainer
+from realm_cli.engines.sft_rows import IGNORED, EpochOrder, encode_sample, encode_samples, micro_batch_size
 from realm_cli.errors import EngineError
 from realm_cli.recipe import SftConfig
 from realm_cli.records import SFTSample

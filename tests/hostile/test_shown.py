@@ -13,7 +13,7 @@ from engines.toys import CHARS, toy_tokenizer
 from realm_cli.cli.app import main
 from realm_cli.cli.console import show
 from realm_cli.engines.chat import encode_completion, encode_prompt, harmless
-from realm_cli.engines.sft import encode_sample
+from realm_cli.engines.sft_rows import encode_sample
 from realm_cli.errors import printable
 from realm_cli.records import SFTSample
 from realm_cli.stages.summary import Summary, Table
