@@ -90,7 +90,9 @@ def test_what_is_missing_is_said_with_its_command(world: Path, realm: Realm) -> 
     assert result.code == 0
     told = " ".join(result.out.split())
     assert "`realm eval --run r --compare` measures accuracy" in told and "`realm distill --run r`" in told
-    assert "No evaluation yet" in Page(Path("x.html").read_text()).text
+    text = Page(Path("x.html").read_text()).text
+    assert "No evaluation yet" in text
+    assert "routes in a set" in text and "steps of RL" not in text  # what has not run has no settings
 
 
 def test_the_lab_as_a_page(realm: Realm, tmp_path: Path, repo_root: Path) -> None:

@@ -20,6 +20,7 @@ CHOICES = (  # what of the recipe a reader wants to know
     "student.model", "student.quant", "distill.teacher", "distill.sft.epochs", "distill.sft.lr", "train_rl.steps",
     "train_rl.eaai_steps", "train_rl.schedule", "train_rl.lr", "train_rl.bridge.beta", "train_rl.group_size", "seed",
 )  # fmt: skip
+TRAINING = ("distill", "refine", "train_rl")  # in this order
 ADAPTER_FILES = (  # what PEFT and a tokenizer write; whatever else lies in the folder is not passed on
     "adapter_config.json", "adapter_model.safetensors", "tokenizer*.json", "tokenizer.model", "special_tokens_map.json",
     "added_tokens.json", "vocab.json", "vocab.txt", "merges.txt", "chat_template.jinja",
@@ -37,7 +38,7 @@ def model_card(run: Path, adapter: Path, *, kind: str, folder: Path, check: Sequ
     recipe = settings_used(run, read_json(run / "recipe.json"))
     base = str(_at(recipe, "student.model"))
     parts = [_head(base, kind), f"# {_safe(run.resolve().name)}", _what(base, kind, adapter)]
-    parts += ["## How it was made", _choices(recipe), _inputs(run)]
+    parts += ["## How it was made", _choices(recipe, _training(run, adapter)), _inputs(run)]
     results = _results(run, adapter)
     if results and kind != "adapter":
         results += "\n\nMeasured on base and adapter as the run loaded them, not on this merged copy."
@@ -88,8 +89,19 @@ def _what(base: str, kind: str, adapter: Path) -> str:
     return text + (f" Adapter's sha256: `{digest(weights)[:16]}`." if weights.is_file() else "")
 
 
-def _choices(recipe: Mapping[str, Any]) -> str:
-    rows = [(key, _at(recipe, key)) for key in CHOICES]
+def _training(run: Path, adapter: Path) -> list[str]:
+    """The stages of training that the adapter has been through; all that were run, for one from elsewhere."""
+    own = [stage for stage in TRAINING if adapter.resolve().is_relative_to((run / stage).resolve())]
+    last = TRAINING.index(own[0]) if own else len(TRAINING)
+    return [stage for stage in TRAINING[: last + 1] if (run / stage / "manifest.json").is_file()]
+
+
+def _choices(recipe: Mapping[str, Any], training: Sequence[str]) -> str:
+    rows = [
+        (key, _at(recipe, key))
+        for key in CHOICES
+        if key.partition(".")[0] not in TRAINING or key.partition(".")[0] in training
+    ]
     return _table(("setting", "value"), [(key, str(value)) for key, value in rows if value is not None])
 
 

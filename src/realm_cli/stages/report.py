@@ -28,6 +28,7 @@ from realm_cli.stages.summary import Table, percent
 from realm_cli.stages.watching import past_alarms
 
 MOST_ROWS = 60  # of a table
+_STAGES = ("rollout", "verify", "distill", "train_rl")  # blocks that say nothing where the stage has not run
 _CHOICES = (  # key of the recipe -> what a reader calls it
     ("student.model", "student"),
     ("student.quant", "quantisation"),
@@ -116,7 +117,8 @@ def _trained(
     """The recipe's main choices, models, counts of rows, digests of rules and problems."""
     choices = []
     for key, name in _CHOICES:
-        value = _dig(recipe, key)
+        stage = key.partition(".")[0]
+        value = _dig(recipe, key) if stage not in _STAGES or stage in manifests else None
         if isinstance(value, dict):
             value = ", ".join(f"{part} {share}" for part, share in value.items())
         if value is not None:
