@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from realm_cli.records import Message, PlanRow, Problem, Sample, SFTSample
 
@@ -74,6 +74,14 @@ class Generator(Protocol):
         self, requests: Sequence[GenRequest], params: SamplingParams
     ) -> Iterator[tuple[int, list[Completion]]]:
         """Yield (request index, its n completions) as they finish, in any order. Raises EngineError."""
+
+
+@runtime_checkable
+class Replay(Protocol):
+    """A Generator of written text, which has texts of some problems only."""
+
+    def expect(self, problem_ids: Sequence[str]) -> None:
+        """DataError where it has none of any of these: all that a stage works on, also those done before."""
 
 
 class NllScorer(Protocol):

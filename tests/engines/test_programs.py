@@ -76,6 +76,8 @@ def test_jsonl_replays_rows_in_order(tmp_path: Path) -> None:
     by_key = [GenRequest(f"{PROBLEMS[1].id}/label", [], problem=PROBLEMS[1]), GenRequest(PROBLEMS[1].id, [])]
     assert texts(generator, by_key) == [["other words"], ["other words"]]
     assert texts(generator, []) == []
+    generator.expect([PROBLEMS[3].id, PROBLEMS[1].id])  # one of them will do
+    generator.expect([])
 
 
 @pytest.mark.parametrize(
@@ -96,7 +98,7 @@ def test_jsonl_errors_name_file_and_line(tmp_path: Path, line: str, message: str
 
 def test_jsonl_that_fits_nothing(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=rf"no row for any of the 4 problems, e.g. {PROBLEMS[0].id}; check problem_id"):
-        texts(JsonlGenerator(write(tmp_path / "x.jsonl", {"id": "p", "text": "fine"})))
+        JsonlGenerator(write(tmp_path / "x.jsonl", {"id": "p", "text": "fine"})).expect([p.id for p in PROBLEMS])
     with pytest.raises(DataError, match=r"x.jsonl: empty; each line"):
         JsonlGenerator(write(tmp_path / "x.jsonl", "\n"))
     with pytest.raises(ConfigError, match=r"jsonl:.*none.jsonl: no such file; check the path"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 
 from fakes import FakeNll, FakeSftTrainer, ScriptedGenerator, no_progress
 from realm_cli.artifacts import write_rows
+from realm_cli.engines.programs import JsonlGenerator
 from realm_cli.errors import DataError
 from realm_cli.prompts import bare_messages, solution_text
 from realm_cli.protocols import Completion, GenRequest, SamplingParams
@@ -274,6 +276,17 @@ def test_positives_alone_are_enough(tmp_path: Path) -> None:
 def test_a_silent_teacher_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="the teacher silent wrote nothing for 1 problems"):
         distill(tmp_path, [apples(0)], Silent())
+
+
+def test_a_rerun_does_not_refuse_written_text_for_the_problems_that_it_lacks(tmp_path: Path) -> None:
+    (tmp_path / "t.jsonl").write_text(json.dumps({"problem_id": "p0", "text": good(0)}) + "\n")
+    problems = [apples(0), apples(1)]
+    for resume in (False, True):  # the second one asks for p1 alone
+        teacher = JsonlGenerator(tmp_path / "t.jsonl")
+        distill(tmp_path, problems, teacher, resume=resume, guide={"tries": 1, "retry": False})
+    assert list(guided(tmp_path)) == ["p0/cot/0"]
+    with pytest.raises(DataError, match="t.jsonl: no row for any of the 1 problems, e.g. p1; check problem_id"):
+        distill(tmp_path / "other", [apples(1)], JsonlGenerator(tmp_path / "t.jsonl"))
 
 
 def test_a_truncated_cot_is_not_correct(tmp_path: Path) -> None:

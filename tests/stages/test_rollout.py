@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 
 from fakes import ScriptedGenerator, no_progress
 from realm_cli.artifacts import write_rows
+from realm_cli.engines.programs import JsonlGenerator
 from realm_cli.errors import DataError
 from realm_cli.records import RouteSet, ShownRoute
 from realm_cli.stages.rollout import bucket_of, load_sets, run_rollout
@@ -114,6 +116,15 @@ def test_a_rerun_asks_nothing_and_changes_nothing(tmp_path: Path) -> None:
     assert [g.asked for g in again] == [[], []]
     assert (tmp_path / "rollout" / "routes.jsonl").read_bytes() == before
     assert summary.data["routes"] == 18
+
+
+def test_a_rerun_does_not_refuse_written_text_for_the_problems_that_it_lacks(tmp_path: Path) -> None:
+    rows = [{"problem_id": "p0", "text": text} for text in ("one", "two")]
+    (tmp_path / "a.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for _ in range(2):
+        assert roll(tmp_path, JsonlGenerator(tmp_path / "a.jsonl", "a")).data["routes"] == 2
+    with pytest.raises(DataError, match="a.jsonl: no row for any of the 1 problems, e.g. p1"):
+        roll(tmp_path / "other", JsonlGenerator(tmp_path / "a.jsonl"), problems=PROBLEMS[1:2])
 
 
 def test_more_samples_add_only_what_is_missing(tmp_path: Path) -> None:

@@ -70,14 +70,20 @@ class JsonlGenerator:
         self.path, self.name = path, name or f"jsonl:{path}"
         self._texts = _read(path)
 
+    def expect(self, problem_ids: Sequence[str]) -> None:
+        """DataError if the file has no row for any of these problems (protocols.Replay)."""
+        if problem_ids and not any(i in self._texts for i in problem_ids):
+            raise DataError(
+                f"{self.path}: no row for any of the {len(problem_ids)} problems, e.g. {problem_ids[0]}; "
+                "check problem_id"
+            )
+
     def generate(
         self, requests: Sequence[GenRequest], params: SamplingParams
     ) -> Iterator[tuple[int, list[Completion]]]:
-        """Yield (request index, up to n texts) in order. DataError if the file has none of the problems."""
-        ids = [request.problem.id if request.problem else request.key for request in requests]
-        if requests and not any(i in self._texts for i in ids):
-            raise DataError(f"{self.path}: no row for any of the {len(ids)} problems, e.g. {ids[0]}; check problem_id")
-        for index, (request, problem_id) in enumerate(zip(requests, ids, strict=True)):
+        """Yield (request index, up to n texts) in order."""
+        for index, request in enumerate(requests):
+            problem_id = request.problem.id if request.problem else request.key
             texts = self._texts.get(problem_id, [])[request.first_sample : request.first_sample + request.n]
             yield index, [_completion(text) for text in texts]
 

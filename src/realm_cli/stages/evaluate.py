@@ -19,7 +19,7 @@ from realm_cli.method.answers import answer_key, flexible_answer, is_correct
 from realm_cli.method.contamination import contamination
 from realm_cli.method.parsing import Parsed, parse_completion
 from realm_cli.prompts import bare_messages, routed_messages, ruled_messages
-from realm_cli.protocols import Completion, Generator, GenRequest, NllScorer, Progress, SamplingParams
+from realm_cli.protocols import Completion, Generator, GenRequest, NllScorer, Progress, Replay, SamplingParams
 from realm_cli.records import Mode, Prediction, Problem, Route, ShownRoute
 from realm_cli.run_folder import Stage
 from realm_cli.stages.failures import Failures, gaps
@@ -104,6 +104,8 @@ def run_eval(
         if not work:
             continue
         generator = factory()
+        if isinstance(generator, Replay):
+            generator.expect([problem.id for problem in problems])
         stage.same_model(generator.name, getattr(generator, "digest", ""))
         requests = [
             replace(_request(stage, mode, p, shown.get(p.id, []), rules), n=n, first_sample=first)

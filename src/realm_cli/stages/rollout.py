@@ -23,7 +23,7 @@ from realm_cli.method.bridge import mentions_routes
 from realm_cli.method.parsing import parse_completion
 from realm_cli.method.steps import parse_route
 from realm_cli.prompts import route_messages, routed_messages
-from realm_cli.protocols import Completion, Generator, GenRequest, Progress, SamplingParams
+from realm_cli.protocols import Completion, Generator, GenRequest, Progress, Replay, SamplingParams
 from realm_cli.records import Bucket, Problem, Route, RouteSet
 from realm_cli.run_folder import Stage
 from realm_cli.stages.failures import Failures, gaps
@@ -51,6 +51,8 @@ def run_rollout(
     have = _samples(path)
     failures, wanted = Failures(stage.path("errors.jsonl")), 0
     for generator in generators:
+        if isinstance(generator, Replay):
+            generator.expect([problem.id for problem in problems])
         want = (config.self_n or config.n) if generator.name in self_names else config.n
         wanted += want * len(problems)
         source = generator.name if sets is None else generator.name + ROUTED

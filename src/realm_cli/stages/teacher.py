@@ -13,7 +13,7 @@ from realm_cli.errors import DataError
 from realm_cli.method.answers import is_correct
 from realm_cli.method.steps import parse_route
 from realm_cli.prompts import teacher_messages
-from realm_cli.protocols import Generator, GenRequest, NllScorer, Progress, SamplingParams
+from realm_cli.protocols import Generator, GenRequest, NllScorer, Progress, Replay, SamplingParams
 from realm_cli.records import GuidedCoT, Problem
 from realm_cli.run_folder import Stage
 from realm_cli.stages.failures import Failures, gaps
@@ -41,6 +41,8 @@ def collect_cots(stage: Stage, problems: Sequence[Problem], guide: Guide, progre
     path = stage.path("teacher.jsonl")
     have = kept_rows(path, GuidedCoT)
     failures = Failures(stage.path("errors.jsonl"))
+    if isinstance(guide.teacher, Replay):
+        guide.teacher.expect([problem.id for problem in problems])
     tries = guide.tries or config.n
     for with_label, n in ((False, tries), (True, 1)):
         todo = problems
