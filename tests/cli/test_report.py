@@ -92,6 +92,7 @@ def test_what_is_missing_is_said_with_its_command(world: Path, realm: Realm) -> 
     assert "`realm eval --run r --compare` measures accuracy" in told and "`realm distill --run r`" in told
     text = Page(Path("x.html").read_text()).text
     assert "No evaluation yet" in text
+    assert "solver:hasty" in text.partition("Models that wrote routes")[2][:200]
     assert "routes in a set" in text and "steps of RL" not in text  # what has not run has no settings
 
 

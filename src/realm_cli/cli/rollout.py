@@ -97,6 +97,6 @@ def rollout(
             progress=progress,
             sets=shown,
         )
-    stage.finish()
+    stage.finish(sources=sorted(summary.data["sources"]))
     keep_recipe(context, problems)
     show(summary, as_json)

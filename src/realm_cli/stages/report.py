@@ -145,7 +145,7 @@ def _trained(
     for file in ("rules.md", "notes.md"):  # of a built-in domain
         if (run / file).is_file():
             digests.setdefault(digest(run / file), file)
-    sources = sorted({masked(str(m)) for m in _dig(recipe, "rollout.models") or []})
+    wrote = _dig(manifests, "rollout.sources") or _dig(recipe, "rollout.models") or []
     verified = read_json(run / "verify" / "summary.json")
     facts = []
     for key, name in (("correct", "routes that are right"), ("first_error_known", "wrong routes with a located error")):
@@ -155,7 +155,7 @@ def _trained(
         facts.append(["leak probe, AUC (0.5 = labels do not show in the form)", f"{auc:.2f}"])
     return {
         "choices": choices,
-        "models": sources,
+        "models": sorted({masked(str(name)) for name in wrote}),
         "counts": counts,
         "digests": [[name, sha] for sha, name in digests.items()],
         "facts": facts,

@@ -100,8 +100,10 @@ def merge_stage(stage: Stage, parts: Sequence[Part], problems: Sequence[Problem]
             out.writelines(failed)
     notes: dict[str, Any] = {"merged": [str(part.folder) for part in parts]}
     notes["models"] = {name: model for part in parts for name, model in part.manifest.get("models", {}).items()}
-    sources = {name for part in parts for name in part.manifest.get("student_sources", [])}
-    stage.note(**notes, **({"student_sources": sorted(sources)} if sources else {}))
+    for key in ("student_sources", "sources"):
+        if names := {name for part in parts for name in part.manifest.get(key, [])}:
+            notes[key] = sorted(names)
+    stage.note(**notes)
     data = {"shards": len(parts), "rows": sum(rows), "failed": len(failed)}
     lines = [[str(p.shard), str(p.folder), str(n)] for p, n in zip(parts, rows, strict=True)]
     table = Table(f"{stage.name}: {data['rows']} rows", ["shard", "folder", "rows"], lines)
