@@ -94,6 +94,8 @@ def test_an_answer_block_counts_from_the_first_character_on() -> None:
         ("*.", None),
         ("", None),
         ("\\boxed{7", "\\boxed{7"),
+        ("\\boxed{" * 4 + "7" + "}" * 4, "7"),
+        ("\\boxed{" * 5 + "7" + "}" * 5, "\\boxed{7}"),
     ],
 )
 def test_cleaning_by_hand(text, answer) -> None:

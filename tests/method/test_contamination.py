@@ -40,6 +40,14 @@ def test_a_template_is_no_leak() -> None:
     assert contamination(few, {"q": f"{stem} 99 kg"}) == {"q": "t0"}
 
 
+def test_the_limits_to_the_unit() -> None:
+    stem = "A parcel of the household family goes to a zone of the tariff today and weighs"
+    train = {f"t{i}": f"{stem} {i} kg" for i in range(11)}
+    assert contamination(train, {"q": f"{stem} 99 kg"}) == {}  # of eleven questions: a template
+    assert contamination({k: v for k, v in train.items() if k != "t3"}, {"q": f"{stem} 99 kg"}) == {"q": "t0"}
+    assert word_runs("a " * 99_999 + "bcd", 1) == {("a",), ("bc",)}  # 200,000 characters are compared
+
+
 @given(st.lists(st.text(max_size=60), max_size=8))
 def test_each_question_touches_itself_and_no_crash(texts: list[str]) -> None:
     train = {str(i): text for i, text in enumerate(texts)}

@@ -100,6 +100,13 @@ def test_near_duplicates_within_a_problem() -> None:
     assert reasons(rows) == {"c0": None, "c1": "near-duplicate of c0", "c2": None, "c3": None}
 
 
+def test_only_whole_runs_of_five_words_count() -> None:
+    rows = [cot(0, text="a b c d e f"), cot(1, text="a b c d e g")]  # one of three five-grams is in both
+    for limit, kept in ((0.33, 1), (0.34, 2)):
+        found = run(rows, gd.FilterOptions(near_duplicate=limit, nll_drop=0.0))
+        assert sum(row.kept for row in found) == kept
+
+
 def test_short_texts_are_compared_whole() -> None:
     rows = run([cot(0, text="a b c"), cot(1, text="A b c"), cot(2, text="a b d")])
     assert reasons(rows) == {"c0": None, "c1": "near-duplicate of c0", "c2": None}

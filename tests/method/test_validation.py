@@ -8,7 +8,7 @@ from fractions import Fraction
 from hypothesis import given
 from hypothesis import strategies as st
 
-from realm_cli.method.validation import corrupt, planted, results
+from realm_cli.method.validation import SHIFTS, corrupt, planted, results
 from realm_cli.records import Problem, Route
 
 PROBLEM = Problem(id="p", question="Parcel of 3 kg to zone 2. Fee?", answer="63", answer_type="number")
@@ -30,6 +30,10 @@ def test_a_slip_is_carried_on() -> None:
     slipped = corrupt(prose, 1, -1, PROBLEM.question)
     assert slipped is not None
     assert slipped.steps == ["She has 36 - 6 = 29 left.", "Half of 29 is 29 / 2 = 14.", "14 + 48 = 62"]
+
+
+def test_how_far_a_result_is_moved() -> None:
+    assert SHIFTS == (-10, -3, -2, -1, 1, 2, 3, 10)  # near slips and one decimal place
 
 
 def test_where_nothing_can_be_planted() -> None:
