@@ -185,7 +185,8 @@ class Stage:
         for key, entry in digests.items():
             if inputs_too and key in before and before[key]["sha256"] != entry["sha256"]:
                 raise ArtifactError(
-                    f"{self.folder}: its input {key} ({entry['path']}) has changed since; use --force to redo the stage"
+                    f"{self.folder}: its input {key} ({entry['path']}) has changed since; use --force to redo the "
+                    f"stage, or remove {self.folder.parent} to start anew"
                 )
 
 

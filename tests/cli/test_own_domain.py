@@ -55,6 +55,8 @@ def test_a_table_becomes_problems(place: Path, realm: Realm) -> None:
     assert [row["reason"] for row in rows(Path("d/rejects.jsonl"))] == [
         "empty question", "the question of line 3 again, with another answer (yes)",
     ]  # fmt: skip
+    drawn = realm(*[word for word in words if word not in ("--split", "part")], "--preview")
+    assert "column part has split names only: --split part keeps them" in " ".join(drawn.out.split())
     again = realm(*words)
     assert again.code == 1 and "d/problems.jsonl: exists; add --force" in again.err
     data = json.loads(realm(*words, "--force", "--json").out)
@@ -213,6 +215,10 @@ FOUND: dict[str, tuple[list[dict[str, Any]], str, int]] = {
     "shared words": ([problem(303, question=f"{LONG} a?"), problem(302, question=f"{LONG} b?")],
         "warning 1 of 101 test questions share 13 words in a row with a training one, e.g. p302 and p303", 0),
     "long": ([problem(303, question="w " * 5000)], "warning 1 questions have over 8000 characters", 0),
+    "rules by name": ([problem(303, gold_solution="1. By R4 it is 303.\n303"), problem(306, gold_solution="1. 306")],
+        "warning 1 of 2 written solutions speak of the rules, e.g. p303 (rule id); `realm distill` leaves them out", 0),
+    "other result": ([problem(303, gold_solution="1. 300 + 3 = 999.\nAnswer: 303")],
+        "warning 1 of 1 written solutions end in another number than their answer, e.g. p303: 999 and 303; mend", 0),
     "idle rules": ([problem(303, rule_ids=["R1"])], "warning rules.md: no problem needs 1 of 2 rules, e.g. R2", 0),
     "unknown rules": ([problem(303, rule_ids=["R9"])], "warning rules.md: problems name rules that it lacks", 0),
 }  # fmt: skip

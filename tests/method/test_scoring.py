@@ -62,7 +62,9 @@ def test_accuracy_interval_of_a_share() -> None:
 def test_accuracy_averages_the_samples_of_a_problem_first() -> None:
     mean, lo, hi = sc.accuracy_ci({"a": [1, 0, 0, 0], "b": [1]}, seed=0, n_boot=500)
     assert (mean, lo, hi) == (0.625, 0.25, 1.0)
-    assert sc.accuracy_ci([True, True], seed=1, n_boot=200) == (1.0, 1.0, 1.0)
+    assert sc.accuracy_ci([True, True], seed=1, n_boot=200) == (1.0, *sc.wilson(2, 2))
+    mean, lo, hi = sc.accuracy_ci([0.0] * 12, seed=1)
+    assert (mean, lo) == (0.0, 0.0) and hi == pytest.approx(0.2425, abs=1e-4)
 
 
 def test_accuracy_needs_values() -> None:

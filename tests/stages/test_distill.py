@@ -248,7 +248,7 @@ def test_all_dropped_is_an_error_that_names_the_reason(tmp_path: Path) -> None:
         distill(tmp_path, [apples(0), apples(1)], teacher)
     path = tmp_path / "distill" / "guided.jsonl"
     assert str(error.value) == (
-        f"{path}: all 4 CoTs were dropped (most: wrong answer); read the file, then change the teacher or the "
+        f"{path}: all 4 CoTs were dropped (4 of them: wrong answer); read the file, then change the teacher or the "
         "distill filters"
     )
     assert [row["kept"] for row in load(path)] == [False] * 4

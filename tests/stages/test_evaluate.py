@@ -12,6 +12,7 @@ import pytest
 from fakes import FakeNll, ScriptedGenerator, no_progress
 from realm_cli.artifacts import write_rows
 from realm_cli.errors import DataError
+from realm_cli.method.scoring import wilson
 from realm_cli.prompts import check_text
 from realm_cli.protocols import Completion, Generator, GenRequest, NllScorer
 from realm_cli.records import Message, Mode, Prediction, Problem, Route, ShownRoute
@@ -181,7 +182,7 @@ def test_report_by_hand(tmp_path: Path) -> None:
         ("base", "all"): (4, 0.5), ("base", "x"): (2, 1.0), ("base", "y"): (2, 0.0),
         ("rl", "all"): (4, 1.0), ("rl", "x"): (2, 1.0), ("rl", "y"): (2, 1.0),
     }  # fmt: skip
-    assert (cells["rl", "all"]["low"], cells["rl", "all"]["high"]) == (1.0, 1.0)
+    assert (cells["rl", "all"]["low"], cells["rl", "all"]["high"]) == wilson(4, 4)
     assert 0.0 <= cells["base", "all"]["low"] < 0.5 < cells["base", "all"]["high"] <= 1.0
     assert cells["base", "all"]["format_ok"] == 1.0 and cells["base", "all"]["verdict_bal_acc"] is None
     compared = {c["group"]: c for c in report["comparisons"]}

@@ -75,8 +75,8 @@ def test_tables_as_people_see_them() -> None:
     assert accuracy.title == "Accuracy %, bare prompts [95 % CI]"
     assert accuracy.columns == ["group", "n", "a", "b"]
     assert accuracy.rows == [
-        ["all", "2", "100.0 [100.0, 100.0]", "100.0 [100.0, 100.0]"],
-        ["x", "1", "100.0 [100.0, 100.0]", "100.0 [100.0, 100.0]"],
+        ["all", "2", "100.0 [34.2, 100.0]", "100.0 [34.2, 100.0]"],
+        ["x", "1", "100.0 [20.7, 100.0]", "100.0 [20.7, 100.0]"],
         ["flexible %", "", "0.0", "0.0"],
         ["format %", "", "100.0", "0.0"],
     ]
@@ -116,7 +116,7 @@ def test_weak_claims_of_single_groups_are_counted() -> None:
 def test_a_group_that_a_model_lacks_is_a_dash() -> None:
     rows = [row("a", "p", True, group="x"), row("b", "q", True)]
     accuracy = report_tables(report(rows, compare=False))[0]
-    assert accuracy.rows[1] == ["x", "1", "100.0 [100.0, 100.0]", "-"]
+    assert accuracy.rows[1] == ["x", "1", "100.0 [20.7, 100.0]", "-"]
 
 
 def test_the_routes_have_a_table_of_their_own() -> None:

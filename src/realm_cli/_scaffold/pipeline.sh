@@ -5,7 +5,9 @@ cd "$(dirname "$0")"
 
 TEACHER=${TEACHER:-jsonl:teacher.jsonl}            # e.g. openai:http://localhost:8000/v1#Qwen/Qwen2.5-32B-Instruct
 ROUTES=${ROUTES:-"jsonl:routes-a.jsonl jsonl:routes-b.jsonl"}   # other models, right and wrong: two or more; or: own, none (below)
-common="--recipe recipe.yaml --run run ${SET:-}"      # SET="--set eval.limit=20 ..." changes keys of the recipe for a try
+common="--recipe recipe.yaml --run run"
+case "$TEACHER" in jsonl:*) common="$common --set distill.nll_drop=0" ;; esac   # one hand's solutions: none is odd
+common="$common ${SET:-}"                            # SET="--set eval.limit=20 ..." changes keys of the recipe for a try
 
 distill() {
   realm distill $common --resume --teacher "$TEACHER" --rules rules.md --notes notes.md   # run/distill/adapter
@@ -16,6 +18,7 @@ if [ "$ROUTES" = none ]; then                       # no other models: guided di
   distill
   realm eval $common --resume --compare --mode bare
   realm report run
+  echo "look at it: $PWD/run/report.html" >&2
   exit
 fi
 models="" modes=""
@@ -33,3 +36,4 @@ realm refine   $common --resume                     # own right solutions, found
 realm train-rl $common --resume                     # run/train_rl/adapter: the routes fade from the prompts
 realm eval     $common --resume --compare $modes    # run/eval/report.json: by how much, with intervals
 realm report   run                                  # run/report.html: the same to look at, with examples and curves
+echo "look at it: $PWD/run/report.html" >&2

@@ -130,7 +130,7 @@ def _bar(label: str, total: int | None) -> Iterator[Callable[[int, str], None]]:
 @contextmanager
 def _lines(label: str, total: int | None) -> Iterator[Callable[[int, str], None]]:
     started = last = time.monotonic()
-    done, latest = 0, ""
+    done, latest, told = 0, "", -1
 
     def line() -> str:
         seconds = time.monotonic() - started
@@ -140,13 +140,13 @@ def _lines(label: str, total: int | None) -> Iterator[Callable[[int, str], None]
         return f"{label}: {done}/{total or '?'} after {seconds:.0f} s{left}{f', {latest}' if latest else ''}"
 
     def advance(n: int, note: str = "") -> None:
-        nonlocal done, last, latest
+        nonlocal done, last, latest, told
         done += n
         latest = note or latest
         if time.monotonic() - last > _QUIET_SECONDS:
-            last = time.monotonic()
+            last, told = time.monotonic(), done
             say(line())
 
     yield advance
-    if time.monotonic() - started > _WORTH_SECONDS:
+    if time.monotonic() - started > _WORTH_SECONDS and done != told:
         say(line())

@@ -71,7 +71,7 @@ def _machine(run: Path, smoke: bool) -> list[Finding]:
     for what, place in {"run folder": run, **places()}.items():
         findings.append(check_place(what, place, *_writable(place)))
     if smoke:
-        say("training some steps in NF4")
+        say("training some steps in NF4: seconds, on a busy processor up to minutes (--no-smoke leaves it out)")
         seconds, losses, trouble, device = nf4_smoke()
         findings.append(check_smoke(seconds, losses, trouble, device))
     return findings

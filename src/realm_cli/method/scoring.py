@@ -108,8 +108,13 @@ def _bootstrap_means(values: Sequence[float], seed: int, n_boot: int) -> NDArray
 
 
 def accuracy_ci(values_by_problem: Values, seed: int, n_boot: int = 10_000) -> tuple[float, float, float]:
-    """(mean, lo, hi): 95% percentile bootstrap over problems. Raises DataError on no problems."""
+    """(mean, lo, hi): 95% percentile bootstrap over problems. Raises DataError on no problems.
+
+    All right or all wrong: the Wilson interval, since every resample is the same one and would show certainty.
+    """
     values = _per_problem(values_by_problem)
+    if set(values) in ({0.0}, {1.0}):
+        return values[0], *wilson(int(sum(values)), len(values))
     return fmean(values), *_interval(_bootstrap_means(values, seed, n_boot))
 
 

@@ -15,6 +15,8 @@ from typing import Any
 from realm_cli.artifacts import digest
 from realm_cli.errors import printable
 from realm_cli.run_folder import read_json, read_manifest
+from realm_cli.stages.report_tables import CUT_OFF
+from realm_cli.stages.summary import percent
 
 CHOICES = (  # what of the recipe a reader wants to know
     "student.model", "student.quant", "distill.teacher", "distill.sft.epochs", "distill.sft.lr", "train_rl.steps",
@@ -140,8 +142,10 @@ def _results(run: Path, adapter: Path) -> str:
         )
         for row in found
     ]  # fmt: skip
+    cut = [f"{row['model']} {row['mode']} {percent(row['truncated'])} %" for row in found if row["truncated"] > CUT_OFF]
     text = "Held-out problems, accuracy in % with 95 % intervals; flexible: the answer in any usual form.\n\n"
-    return text + _table(("model", "prompt", "problems", "strict", "flexible"), rows)
+    text += _table(("model", "prompt", "problems", "strict", "flexible"), rows)
+    return text + (f"\n\nCompletions cut off for their length, which count as wrong: {'; '.join(cut)}." if cut else "")
 
 
 def _limits(run: Path) -> str:

@@ -15,8 +15,9 @@ from typing import Literal
 
 from realm_cli.artifacts import iter_rows
 from realm_cli.errors import RealmError
-from realm_cli.method.answers import is_correct, known_types, to_number
+from realm_cli.method.answers import is_correct, known_types, numbers_in, to_number
 from realm_cli.method.contamination import contamination
+from realm_cli.method.guidance import leak_flags
 from realm_cli.method.scoring import smallest_detectable
 from realm_cli.records import Problem
 
@@ -25,6 +26,7 @@ TOTAL, FEW_TRAIN, FEW_TEST = 8000, 50, 100  # characters of a long question; pro
 MAJORITY, SPREAD = 0.6, 0.15  # share of one answer; difference of its share between splits
 DISCORDANT = 0.2  # share of test problems on which two models differ, for what can be detected
 SAMPLE_DOMAIN, WRITTEN = "rulebook", ("teacher.jsonl", "routes-a.jsonl", "routes-b.jsonl")  # of `realm init`
+_ANSWER_LINE = re.compile(r"\n(?:Answer:|####)[^\n]*\s*\Z")
 _RULE = re.compile(
     r"^[ \t]{0,9}(?:(?:#{1,6}|\d{1,4}[.)]|[-*])[ \t]{1,9})?(?P<id>[A-Z]{1,4}-?\d{1,9}(?:\.\d{1,9}){0,9})\b", re.M
 )
@@ -53,6 +55,7 @@ def check_problems(path: Path) -> tuple[list[Finding], list[Problem]]:
         *_sizes(problems),
         *_balance(problems),
         *_leaks(problems),
+        *_solutions([p for p in problems if p.split == "train" and p.gold_solution]),
     ]
     return found, problems
 
@@ -186,6 +189,34 @@ def _leaks(problems: Sequence[Problem]) -> Iterator[Finding]:
     ]
     if told:
         yield Finding("warning", f"{len(told)} questions contain their answer, e.g. {told[0].id}; take it out")
+
+
+def _solutions(problems: Sequence[Problem]) -> Iterator[Finding]:
+    """Written solutions that `--teacher jsonl:problems.jsonl` could not teach, or would teach wrongly."""
+    told = {p.id: leak_flags(p.gold_solution or "") for p in problems}
+    if named := [name for name, flags in told.items() if flags]:
+        yield Finding(
+            "warning",
+            f"{len(named)} of {len(problems)} written solutions speak of the rules, e.g. {named[0]} "
+            f"({', '.join(told[named[0]])}); `realm distill` leaves them out, since the student sees no rules: say "
+            "what a rule says, not its name",
+        )
+    other = [(p, last) for p in problems if (last := _last_number(p)) is not None]
+    if other:
+        yield Finding(
+            "warning",
+            f"{len(other)} of {len(problems)} written solutions end in another number than their answer, e.g. "
+            f"{other[0][0].id}: {other[0][1]} and {other[0][0].answer}; mend them, or the student learns both",
+        )
+
+
+def _last_number(problem: Problem) -> str | None:
+    """The last number of a written solution, but for a line that only states the answer, where it is another one."""
+    text = _ANSWER_LINE.sub("", problem.gold_solution or "")
+    found = numbers_in(text[-TOTAL:])
+    if problem.answer_type != "number" or not found or to_number(found[-1]) == to_number(problem.answer):
+        return None
+    return found[-1]
 
 
 def check_leftovers(folder: Path, problems: Sequence[Problem]) -> Iterator[Finding]:

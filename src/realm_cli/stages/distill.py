@@ -33,6 +33,7 @@ from realm_cli.stages.teacher import RuleCheck as RuleCheck
 from realm_cli.stages.teacher import collect_cots
 
 NLL_ROWS = 16  # CoTs scored between two signs of life
+FEW_STEPS = 30  # of fine-tuning, which show that it runs and teach next to nothing
 
 
 @dataclass(frozen=True)
@@ -91,9 +92,9 @@ def run_distill(
     write_rows(stage.path("guided.jsonl"), cots)
     kept = [cot for cot in cots if cot.kept]
     if not kept and extras.positives is None:
-        reasons = Counter(_short(cot.drop_reason) for cot in cots).most_common(1)
+        reason, n = Counter(cot.drop_reason for cot in cots).most_common(1)[0]
         raise DataError(
-            f"{stage.path('guided.jsonl')}: all {len(cots)} CoTs were dropped (most: {reasons[0][0]}); "
+            f"{stage.path('guided.jsonl')}: all {len(cots)} CoTs were dropped ({n} of them: {reason}); "
             "read the file, then change the teacher or the distill filters"
         )
     samples = _with_rules(stage, make_samples(stage, kept, by_id, extras), by_id | dict(extras.problems), guide.rules)
@@ -287,5 +288,7 @@ def _summary(
     notes = [f"{data['problems_with_cot']} of {data['problems']} problems have a kept CoT", *failed]
     if result and "loss" in result.metrics:
         notes.append(f"last loss {result.metrics['loss']:.3f} after {result.steps} steps")
+        if result.steps < FEW_STEPS:
+            notes.append("so few steps show that it runs and teach little: more solutions, or distill.sft.epochs")
     names = ["guided.jsonl", "sft.jsonl"] + (["metrics.jsonl", "adapter"] if result else [])
     return Summary("distill", data, tables, notes, [str(stage.path(name)) for name in names])

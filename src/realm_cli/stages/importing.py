@@ -108,6 +108,7 @@ def convert(rows: Iterable[tuple[str, Cells]], columns: Columns, options: Option
     if columns.split is None and found.problems:
         shares = f"dev {options.dev:.0%}, test {options.test:.0%}"
         found.notes.append(f"no --split column: drawn by question ({shares}, seed {options.seed})")
+        found.notes += [f"column {name} has split names only: --split {name} keeps them" for name in _splits(rows)]
     elif options.dev and all(problem.split != "dev" for problem in found.problems):
         _take_dev(found, options)
     return found
@@ -124,6 +125,15 @@ def _take_dev(found: Imported, options: Options) -> None:
     found.notes.append(
         f"no dev rows: {options.dev:.0%} of train taken by question, seed {options.seed} (--dev 0: none)"
     )
+
+
+def _splits(rows: Sequence[tuple[str, Cells]]) -> list[str]:
+    """Columns in which every cell names a split, and not the same one."""
+    values: dict[str, set[str]] = {}
+    for _, cells in rows:
+        for name, value in cells.items():
+            values.setdefault(name, set()).add(_text(value).lower())
+    return [name for name, found in values.items() if len(found) > 1 and found <= set(SPLITS)]
 
 
 def split_of(question: str, options: Options) -> str:

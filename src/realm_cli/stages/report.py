@@ -23,7 +23,7 @@ from realm_cli.run_folder import read_json, read_manifest
 from realm_cli.stages.card import settings_used
 from realm_cli.stages.report_curves import curves
 from realm_cli.stages.report_examples import before_after, routes
-from realm_cli.stages.report_tables import report_tables, weak_claims
+from realm_cli.stages.report_tables import cut_off, report_tables, weak_claims
 from realm_cli.stages.summary import Table, percent
 from realm_cli.stages.watching import past_alarms
 
@@ -145,7 +145,8 @@ def _trained(
     for file in ("rules.md", "notes.md"):  # of a built-in domain
         if (run / file).is_file():
             digests.setdefault(digest(run / file), file)
-    wrote = _dig(manifests, "rollout.sources") or _dig(recipe, "rollout.models") or []
+    named = _dig(recipe, "rollout.models") if "rollout" in manifests else None
+    wrote = _dig(manifests, "rollout.sources") or named or []
     verified = read_json(run / "verify" / "summary.json")
     facts = []
     for key, name in (("correct", "routes that are right"), ("first_error_known", "wrong routes with a located error")):
@@ -198,12 +199,15 @@ def _evaluation(run: Path, missing: list[str]) -> dict[str, Any] | None:
 
 
 def _findings(run: Path) -> dict[str, list[str]]:
-    """Alarms of RL, replayed from its metrics; what pre-flight said."""
+    """Alarms of RL, replayed from its metrics; what pre-flight said; answers of the evaluation that were cut off."""
     stage = run / "train_rl"
     try:
         alarms = past_alarms(stage, last=1000) if (stage / "metrics.jsonl").is_file() else []
     except (RealmError, LookupError, TypeError, ValueError) as error:
         alarms = [f"alarms cannot be told again from the metrics: {error}"]
+    limit = _dig(read_json(run / "eval" / "recipe.json"), "eval.max_tokens")
+    evaluated = read_json(run / "eval" / "report.json")
+    alarms += cut_off(evaluated, limit) if limit and evaluated.get("results") else []
     preflight = read_json(stage / "preflight.json")
     said = [str(text) for key in ("stop", "warn") for text in _list(preflight.get(key))]
     figures = [
