@@ -142,13 +142,14 @@ def test_wrong_pluralities_come_from_same_wrong_pairs() -> None:
 
 def test_a_pair_is_looked_for_among_all_negatives_where_those_of_like_length_have_none() -> None:
     rows = [route(i, worked(), n_tokens=40) for i in range(3)]
-    rows += [route(9, worked(1, 2), n_tokens=40), route(10, worked(1, 1), n_tokens=40)]  # 77 and 76: no pair
-    rows += [route(11, worked(1, 5), n_tokens=400), route(12, worked(2, 5), n_tokens=400)]  # 80 twice
+    rows += [route(9 + by, worked(1, by), n_tokens=40) for by in (1, 2, 3)]  # 76, 77 and 78: no pair
+    rows += [route(20 + k, worked(k, 5), n_tokens=400) for k in (1, 2)]  # 80 twice
     scored, counts = score_routes(rows, problem()), Counter[int]()
-    options = replace(BALANCED, same_wrong=1.0)
-    drawn = [s for i in range(60) for s in build_sets(problem(), scored, options, random.Random(i), counts)]
+    options = replace(BALANCED, k=3, same_wrong=1.0)
+    drawn = [s for i in range(200) for s in build_sets(problem(), scored, options, random.Random(i), counts)]
     wrong = [[shown.answer for shown in s.shown if not shown.label] for s in drawn]
-    assert sum(len(answers) == 2 for answers in wrong) > 5
+    for n in (2, 3):  # beside a positive, whose number of steps a pair may have, and without one
+        assert sum(len(answers) == n for answers in wrong) > 5
     assert all(answers.count("80") == 2 for answers in wrong if len(answers) >= 2)
 
 
