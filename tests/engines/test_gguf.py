@@ -82,7 +82,7 @@ def test_the_real_programs(outtype: str, tmp_path: Path, smollm2_dir: Path) -> N
     torch.manual_seed(1)
     for name, parameter in model.named_parameters():
         if "lora_B" in name:
-            parameter.data.normal_(0, 0.02)
+            parameter.data.normal_(0, 0.05)
     save_adapter(model, loaded.tokenizer, adapter)
     del model, loaded
     prompts = [bare_messages(f"A parcel weighs {i} kg. What is the fee at 3 a kg?", "terse") for i in range(1, 7)]

@@ -26,8 +26,9 @@ from realm_cli.engines.llama_cpp import Server, serving
 from realm_cli.protocols import Progress
 
 # Least share of equal greedy answers and largest mean gap, by the type of the file's weights. SmolLM2-135M, a trained
-# adapter that changes 0.62 nats: 1.0, 0.0006 (f32); 1.0, 0.0008 (f16); 0.62, 0.010 (bf16); 0.5, 0.022 (q8_0).
-LIMITS = {"f32": (0.95, 1e-3), "f16": (0.5, 0.008), "bf16": (0.25, 0.03), "q8_0": (0.25, 0.03)}
+# adapter that changes 0.62 nats: 1.0, 0.0006 (f32); 1.0, 0.0008 (f16); 0.62, 0.010 (bf16); 0.5, 0.022 (q8_0). With
+# random adapters q8_0 was 0.023 and 0.039 off. Half of its effect tells whether the adapter is in the file.
+LIMITS = {"f32": (0.95, 1e-3), "f16": (0.5, 0.008), "bf16": (0.25, 0.03), "q8_0": (0.25, 0.06)}
 SLOTS = 4  # requests at a time
 SPARE = 64  # tokens of room beside prompt and answer, should the file's template make a longer prompt
 LISTED = 10  # most likely tokens that the server names at each position
