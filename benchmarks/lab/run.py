@@ -259,6 +259,8 @@ def collect(
     sampled = [row for at in places for row in read(at / "rollout" / "routes.jsonl")]
     rollout = [r["n_tokens"] for r in sampled if r["source"].startswith("hf:")]
     metrics = read(place / "train_rl" / "metrics.jsonl")
+    manifest = place / "train_rl" / "manifest.json"
+    inputs = json.loads(manifest.read_text())["inputs"] if manifest.exists() else {}
     curve = [
         [m["step"], sum(n for step, n in spent.items() if step < m["step"]),
          {key: round(v, 4) for key, v in m.items() if key.startswith("dev_bare")}]
@@ -276,6 +278,7 @@ def collect(
         "format": {r["mode"]: r["format_ok"] for r in report["results"] if r["group"] == "all"},
         "sampled_tokens": {"rollout": sum(rollout), "rl": sum(spent.values()) + sum(map(rl_tokens, earlier))},
         "curve": curve,
+        "start": inputs.get("adapter", {}).get("sha256"),  # of RL: only rows with one start differ by their RL alone
         "seconds": seconds,
     }
 
