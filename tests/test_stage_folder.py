@@ -122,7 +122,7 @@ def test_resume_with_a_changed_input_names_it(tmp_path: Path) -> None:
         open_stage(tmp_path, "train_rl", recipe(), {"sets": source}, resume=True)
     assert str(error.value) == (
         f"{tmp_path / 'train_rl'}: its input sets ({source}) has changed since; use --force to redo the stage, "
-        f"or remove {tmp_path} to start anew"
+        "or another --run"
     )
 
 

@@ -186,7 +186,7 @@ class Stage:
             if inputs_too and key in before and before[key]["sha256"] != entry["sha256"]:
                 raise ArtifactError(
                     f"{self.folder}: its input {key} ({entry['path']}) has changed since; use --force to redo the "
-                    f"stage, or remove {self.folder.parent} to start anew"
+                    "stage, or another --run"
                 )
 
 

@@ -283,6 +283,12 @@ def test_a_domain_for_an_instruct_model(student: str, place: Path, realm: Realm)
     assert recipe.distill.mix == {"guided": 0.9, "mrpv": 0.1}
 
 
+def test_a_small_student_learns_at_a_higher_rate(place: Path, realm: Realm) -> None:
+    for folder, student, rate in (("a", "smollm2-135m", 1e-3), ("b", "Qwen/Qwen2.5-1.5B-Instruct", 2e-4)):
+        assert realm("init", folder, "--student", student).code == 0
+        assert load_recipe(f"{folder}/recipe.yaml").distill.sft.lr == rate
+
+
 def test_the_default_recipe_is_that_of_the_tiny_student(place: Path, realm: Realm) -> None:
     assert realm("init", "mine").code == 0
     recipe = load_recipe("mine/recipe.yaml")

@@ -61,13 +61,16 @@ class Page(html.parser.HTMLParser):
 def test_a_page_with_everything_and_nothing_from_elsewhere(trained: Path, realm: Realm) -> None:
     result = realm("report", "r", "--json")
     assert result.code == 0, result.err
+    card = realm("export", "--run", "r", "--out", "x")
+    told = "cut off for their length, which count as wrong"
+    assert card.code == 0 and told in Path("x/README.md").read_text(encoding="utf-8")
     (missing,) = json.loads(result.out)["missing"]
     assert "--reliance" in missing
     text = Path("r/report.html").read_text(encoding="utf-8")
     page = Page(text)
     assert page.loads == [] and not {"script", "img", "iframe", "object"} & set(page.tags)
     assert "url(" not in text and "@import" not in text and "default-src 'none'" in text
-    assert len(text.encode()) < 5_000_000
+    assert len(text.encode()) < 5_000_000 and "cut off at eval.max_tokens=24" in page.text
     assert "<script>document" not in text and "\x1b" not in text and "\u202e" not in text
     assert "<img src=x onerror" in page.text and "\\x1b[2J" in page.text  # shown as it was written
     heads = [re.sub(r"<.*?>", "", head) for head in re.findall(r"<h2.*?>(.*?)</h2>", text)]

@@ -5,9 +5,7 @@ cd "$(dirname "$0")"
 
 TEACHER=${TEACHER:-jsonl:teacher.jsonl}            # e.g. openai:http://localhost:8000/v1#Qwen/Qwen2.5-32B-Instruct
 ROUTES=${ROUTES:-"jsonl:routes-a.jsonl jsonl:routes-b.jsonl"}   # other models, right and wrong: two or more; or: own, none (below)
-common="--recipe recipe.yaml --run run"
-case "$TEACHER" in jsonl:*) common="$common --set distill.nll_drop=0" ;; esac   # one hand's solutions: none is odd
-common="$common ${SET:-}"                            # SET="--set eval.limit=20 ..." changes keys of the recipe for a try
+common="--recipe recipe.yaml --run run ${SET:-}"      # SET="--set eval.limit=20 ..." changes keys of the recipe for a try
 
 distill() {
   realm distill $common --resume --teacher "$TEACHER" --rules rules.md --notes notes.md   # run/distill/adapter

@@ -11,7 +11,8 @@ COPIED = ("README.md", "recipe.yaml", "pipeline.sh")
 INSTRUCT = "recipe-instruct.yaml"  # recipe.yaml of a student that is an instruct model
 SAMPLE = (600, 60, 200)  # train, dev and test problems
 TINY = "tiny-student"
-LR, LR_SMALL = "lr: 2.0e-4, batch_size", "lr: 1.0e-3, batch_size"  # of fine-tuning; the second below 0.3B parameters
+RATES = {"smollm2-135m": "1.0e-3"}  # of fine-tuning, of students below 0.3B parameters; others have RATE
+RATE = "2.0e-4"
 STAND_INS = {"routes-a.jsonl": "forgetful", "routes-b.jsonl": "hasty"}
 
 
@@ -54,8 +55,7 @@ def init(
         own = INSTRUCT if name == "recipe.yaml" and student not in (None, TINY) else name
         text = (source / own).read_text(encoding="utf-8")
         if own == INSTRUCT:
-            text = text.replace("STUDENT", json.dumps(student))
-            text = text.replace(LR, LR_SMALL) if student == "smollm2-135m" else text
+            text = text.replace("RATE", RATES.get(str(student), RATE)).replace("STUDENT", json.dumps(student))
         write_text(folder / name, text)
     script = folder / "pipeline.sh"
     script.chmod(script.stat().st_mode | stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH)
