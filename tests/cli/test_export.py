@@ -145,6 +145,12 @@ def test_base_and_adapter_answer_side_by_side(trained: Path, realm: Realm, monke
     assert result.code == 0, result.err
     assert "--- tiny-student alone (" in result.out and "--- with r/distill/adapter (" in result.out
     assert result.out.count("answer: ") == 2
+    short = realm(
+        "ask", "--run", "r", question, "--set", "eval.max_tokens=2", "--json"
+    )  # as eval counts: cut off, wrong
+    assert [(row["answer"], row["truncated"]) for row in json.loads(short.out)["answers"]] == [(None, True)] * 2
+    cut = realm("ask", "--run", "r", question, "--max-tokens", "2")
+    assert cut.out.count("answer: none (cut off: --max-tokens gives more room)") == 2
     monkeypatch.setattr(sys, "stdin", io.StringIO(question))
     data = json.loads(realm("ask", "--run", "r", "--max-tokens", "24", "--json").out)
     assert [row["model"] for row in data["answers"]] == ["base", "adapter"]

@@ -88,6 +88,11 @@ def test_what_is_read_is_never_written_over(place: Path, realm: Realm) -> None:
     write_rows(Path("x.jsonl"), [{"q": "how many?", "a": 1}])
     result = realm("import", "x.jsonl", "-q", "q", "-a", "a")
     assert result.code == 1 and "rejects.jsonl: exists; add --force" in result.err
+    assert realm("import", "x.jsonl", "-q", "q", "-a", "a", "-o", "other.jsonl").code == 0  # has rejects of its own
+    write_rows(Path("x.jsonl"), [{"q": "how many?", "a": 1}, {"q": "", "a": 2}])
+    assert realm("import", "x.jsonl", "-q", "q", "-a", "a", "-o", "third.jsonl").code == 0
+    assert [row["reason"] for row in rows(Path("third.rejects.jsonl"))] == ["empty question"]
+    assert Path("rejects.jsonl").read_bytes() == before
 
 
 def test_written_solutions_become_a_teacher(place: Path, realm: Realm) -> None:
@@ -132,6 +137,9 @@ def test_repeated_questions_are_told_apart_from_empty_ones(place: Path, realm: R
     Path("x.csv").write_text("q,a\nwho?,1\nwhat?,2\nwho?,1\nwhat?,2\n")
     out = " ".join(realm("import", "x.csv", "-q", "q", "-a", "a", "--preview").out.split())
     assert "left out 2 rows: the question of another row again, with the same answer, e.g. line 4" in out
+    Path("x.csv").write_text("q,a,s\nwho?,1,test\nwhat?,2,train\nwho?,1,train\n")
+    out = " ".join(realm("import", "x.csv", "-q", "q", "-a", "a", "--split", "s", "--preview").out.split())
+    assert "again, with the same answer, in train (that one is in test), e.g. line 4" in out
 
 
 def test_rules_that_are_named_have_to_be_there(place: Path, realm: Realm) -> None:
@@ -257,7 +265,7 @@ def test_check_finds_broken_files(case: tuple[Callable[[], object], str], place:
 
 def test_a_new_domain_is_checked_and_runs(place: Path, realm: Realm) -> None:
     result = realm("init", "mine")
-    assert result.code == 0 and "next: realm check mine" in result.err
+    assert result.code == 0 and "next: mine/pipeline.sh  (runs as it is" in result.err
     checked = json.loads(realm("check", "mine", "--json").out)
     assert (checked["errors"], checked["warnings"]) == (0, 0)
     assert os.access("mine/pipeline.sh", os.X_OK)
@@ -272,6 +280,57 @@ def test_a_new_domain_is_checked_and_runs(place: Path, realm: Realm) -> None:
     taught = ["--teacher", "jsonl:teacher.jsonl", "--rules", "rules.md", "--notes", "notes.md"]
     assert realm("distill", *common, *taught, *small).code == 0
     assert (place / "mine" / "run" / "distill" / "adapter" / "adapter_model.safetensors").exists()
+
+
+def test_an_own_domain_waits_for_its_problems_and_rules(place: Path, realm: Realm) -> None:
+    """`realm init --student`: no sample to delete, and each thing that is missing is told when it is needed."""
+    result = realm("init", "mine", "--student", "tiny-student")
+    assert result.code == 0 and "next: realm import YOURS.csv" in result.err and "mine/rules.md, and run" in result.err
+    made = sorted(path.name for path in Path("mine").iterdir())
+    assert made == ["README.md", "notes.md", "pipeline.sh", "recipe.yaml", "rules.md"]
+    assert load_recipe("mine/recipe.yaml").student.model == "tiny-student"
+    result = realm("check", "mine")
+    assert result.code == 1 and "ERROR mine/problems.jsonl: not found" in " ".join(result.out.split())
+    solved = [problem(i, gold_solution=f"1. {i} + 0 = {i}.\nAnswer: {i}") for i in range(300)]
+    write_rows(Path("mine/problems.jsonl"), solved)
+    found = json.loads(realm("check", "mine", "--json").out)
+    assert (found["errors"], found["warnings"]) == (0, 1)
+    assert any(
+        "mine/rules.md: the rules are not written yet; written solutions" in f["text"] for f in found["findings"]
+    )
+    os.chdir("mine")
+    common = ["distill", "--recipe", "recipe.yaml", "--rules", "rules.md", "--notes", "notes.md", "--data-only"]
+    small = ["--set", "distill.min_steps=1", "--set", "distill.limit=8"]
+    assert realm(*common, *small, "--run", "a", "--teacher", "jsonl:problems.jsonl").code == 0
+    result = realm(*common, "--run", "b", "--teacher", "tiny-student")
+    assert result.code == 1 and result.lines == [
+        "error: rules.md: the rules are not written yet; put them in the place of this file's text"
+    ]
+
+
+def test_the_pipeline_of_an_own_domain_takes_the_solutions_of_its_table(place: Path, realm: Realm) -> None:
+    """Without TEACHER and ROUTES: guided distillation on what the table says, then the evaluation and the report."""
+    assert realm("init", "mine", "--student", "tiny-student").code == 0
+    calls = place / "bin" / "realm"
+    calls.parent.mkdir()
+    calls.write_text(f'#!/bin/sh\necho "$@" >> {place}/calls\n')
+    calls.chmod(0o755)
+    known = {key: value for key, value in os.environ.items() if key not in ("TEACHER", "ROUTES", "SET")}
+    for sample, teacher in ((False, "jsonl:problems.jsonl"), (True, "jsonl:teacher.jsonl")):
+        if sample:
+            assert realm("init", "mine", "--force").code == 0
+        (place / "calls").unlink(missing_ok=True)
+        done = subprocess.run(
+            ["mine/pipeline.sh"],
+            env=known | {"PATH": f"{calls.parent}:{known['PATH']}"},
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0 and f"paths below are in {place / 'mine'}" in done.stderr
+        lines = (place / "calls").read_text().splitlines()
+        stages = ["rollout", "verify", "distill", "refine", "train-rl"] if sample else ["distill"]
+        assert [line.split()[0] for line in lines] == ["check", *stages, "eval", "report"]
+        assert f"--teacher {teacher}" in next(line for line in lines if line.startswith("distill"))
 
 
 @pytest.mark.parametrize("student", ["smollm2-135m", "Qwen/Qwen2.5-0.5B-Instruct", "a: #odd.gguf"])

@@ -3,14 +3,20 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 
-TEACHER=${TEACHER:-jsonl:teacher.jsonl}            # e.g. openai:http://localhost:8000/v1#Qwen/Qwen2.5-32B-Instruct
-ROUTES=${ROUTES:-"jsonl:routes-a.jsonl jsonl:routes-b.jsonl"}   # other models, right and wrong: two or more; or: own, none (below)
+if [ -f teacher.jsonl ]; then                       # the sample's stand-ins
+  teacher=jsonl:teacher.jsonl routes="jsonl:routes-a.jsonl jsonl:routes-b.jsonl"
+else                                                # a domain of your own: the solutions of its table (realm import --solution)
+  teacher=jsonl:problems.jsonl routes=none
+fi
+TEACHER=${TEACHER:-$teacher}   # e.g. openai:http://localhost:8000/v1#Qwen/Qwen2.5-32B-Instruct
+ROUTES=${ROUTES:-$routes}      # other models, right and wrong, two or more; or: own, none (below)
 common="--recipe recipe.yaml --run run ${SET:-}"      # SET="--set eval.limit=20 ..." changes keys of the recipe for a try
 
 distill() {
   realm distill $common --resume --teacher "$TEACHER" --rules rules.md --notes notes.md   # run/distill/adapter
 }
 
+echo "paths below are in $PWD" >&2
 realm check .
 if [ "$ROUTES" = none ]; then                       # no other models: guided distillation alone
   distill

@@ -7,7 +7,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from realm_cli.cli.options import JsonOpt
+from realm_cli.cli.options import JsonOpt, SetOpt
 
 
 def ask(
@@ -17,6 +17,7 @@ def ask(
     temperature: Annotated[float, typer.Option(min=0.0, help="0: the likeliest answer.")] = 0.0,
     n: Annotated[int, typer.Option("--n", min=1, help="Answers of each; with a temperature.")] = 1,
     max_tokens: Annotated[Optional[int], typer.Option(min=1, help="Longest answer. Default: the recipe's.")] = None,  # noqa: UP045
+    set_: SetOpt = None,
     as_json: JsonOpt = False,
 ) -> None:
     """Ask the student without and with its adapter, side by side. The model is loaded once.
@@ -39,7 +40,7 @@ def ask(
         raise ConfigError("ask: no question; give one as an argument or on standard input")
     if n > 1 and temperature == 0:
         raise ConfigError(f"ask: {n} answers at temperature 0 are the same; add --temperature 0.7")
-    context = load_context(None, run, None)
+    context = load_context(None, run, set_)
     recipe = context.recipe
     chosen = last_adapter(run, adapter)
     from realm_cli.engines.build import load_student, local_generator
@@ -53,11 +54,16 @@ def ask(
     found["adapter"] = next(done for _, done in local_generator(loaded, recipe).generate([request], params))
     rows = [
         {
-            "model": name, "text": done.text, "answer": strict_answer(done.text),
-            "answer_flexible": flexible_answer(done.text), "tokens": done.n_tokens, "truncated": done.truncated,
+            "model": name,
+            "text": done.text,
+            "answer": None if done.truncated else strict_answer(done.text),  # as `realm eval` counts
+            "answer_flexible": None if done.truncated else flexible_answer(done.text),
+            "tokens": done.n_tokens,
+            "truncated": done.truncated,
         }
-        for name, completions in found.items() for done in completions
-    ]  # fmt: skip
+        for name, completions in found.items()
+        for done in completions
+    ]
     if as_json:
         print(printable_json(json.dumps({"adapter": str(chosen), "answers": rows}, ensure_ascii=False)))
         return
@@ -66,4 +72,5 @@ def ask(
         cut = ", cut off" if row["truncated"] else ""
         print(f"--- {names[str(row['model'])]} ({row['tokens']} tokens{cut})")
         print(printable(str(row["text"]), keep="\n"))
-        print(f"answer: {printable(str(row['answer'] or row['answer_flexible'] or 'none'))}\n")
+        none = "none (cut off: --max-tokens gives more room)" if row["truncated"] else "none"
+        print(f"answer: {printable(str(row['answer'] or row['answer_flexible'] or none))}\n")

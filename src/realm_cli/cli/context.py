@@ -115,9 +115,13 @@ def make_domain(name: str, out: Path, n_train: int, n_dev: int, n_test: int, see
     return rows
 
 
-def read_text(path: Path | None, fallback: Path | None, what: str) -> str:
-    """A rules or notes file; "" where none is given or lies in the run folder. Notes may be empty, rules may not."""
+def read_text(path: Path | None, fallback: Path | None, what: str, *, needed: bool = True) -> str:
+    """A rules or notes file; "" where none is given or lies in the run folder. Notes may be empty, rules may not.
+
+    Rules that are not written yet (`realm init --student`) are "" where they are not `needed`.
+    """
     from realm_cli.errors import DataError
+    from realm_cli.stages.checkup import UNWRITTEN
 
     chosen = path or (fallback if fallback is not None and fallback.exists() else None)
     if chosen is None:
@@ -132,6 +136,10 @@ def read_text(path: Path | None, fallback: Path | None, what: str) -> str:
         if what == "notes":
             return ""
         raise DataError(f"{chosen}: {what} file is empty; write the {what} into it or leave the option out")
+    if what == "rules" and UNWRITTEN in text:
+        if needed:
+            raise DataError(f"{chosen}: the rules are not written yet; put them in the place of this file's text")
+        return ""
     return text
 
 

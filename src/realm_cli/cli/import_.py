@@ -41,7 +41,7 @@ def import_(
 ) -> None:
     """Turn a table into problems: map columns, guess the answer type, make splits, and say what is left out and why.
 
-    Rows that cannot be used go to OUT's folder as rejects.jsonl, with reasons.
+    Rows that cannot be used go to rejects.jsonl beside problems.jsonl (beside x.jsonl: x.rejects.jsonl), with reasons.
 
     \b
     Example: realm import cases.csv --question text --answer label --out mine/problems.jsonl
@@ -58,7 +58,7 @@ def import_(
     from realm_cli.stages.table_files import MORE, read_table
 
     path = Path(source)
-    rejects = out.with_name("rejects.jsonl")
+    rejects = out.with_name("rejects.jsonl" if out.stem == "problems" else f"{out.stem}.rejects.jsonl")
     for file in (out, rejects):
         if preview or not file.exists():
             continue

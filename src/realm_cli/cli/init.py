@@ -1,4 +1,4 @@
-"""realm init: a domain's folder that runs as it is."""
+"""realm init: a domain's folder."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from typing import Annotated, Optional
 
 import typer
 
-COPIED = ("README.md", "recipe.yaml", "pipeline.sh")
+SAMPLE = {name: name for name in ("README.md", "recipe.yaml", "pipeline.sh")}  # file -> its text in _scaffold/
+OWN = SAMPLE | {"README.md": "README-own.md", "rules.md": "rules-own.md"}
 INSTRUCT = "recipe-instruct.yaml"  # recipe.yaml of a student that is an instruct model
-SAMPLE = (600, 60, 200)  # train, dev and test problems
+SAMPLE_SIZES = (600, 60, 200)  # train, dev and test problems
 TINY = "tiny-student"
 RATES = {"smollm2-135m": "1.0e-3"}  # of fine-tuning, of students below 0.3B parameters; others have RATE
 RATE = "2.0e-4"
@@ -21,45 +22,67 @@ def init(
     student: Annotated[
         Optional[str],  # noqa: UP045
         typer.Option(
-            help="An instruct model for a domain of your own: hub id, folder, .gguf, smollm2-135m. Default: tiny."
+            help="For a domain of your own: an instruct model (hub id, folder, .gguf, smollm2-135m), or tiny-student."
         ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite files of the same names.")] = False,
 ) -> None:
-    """Make a folder with problems, rules, notes, a recipe and pipeline.sh: it runs, and you replace what is in it.
+    """Make a domain's folder: rules, notes, a recipe and pipeline.sh, which runs the stages one after the other.
+
+    Without --student it holds a sample that runs as it is; with it, it waits for your problems and rules.
 
     \b
     Example: realm init mydomain
     Example: realm init mydomain --student Qwen/Qwen2.5-0.5B-Instruct
     """
     import json
-    import random
     import stat
 
-    from realm_cli.artifacts import replacing, write_text
+    from realm_cli.artifacts import write_text
     from realm_cli.cli.console import say
-    from realm_cli.cli.context import make_domain
-    from realm_cli.domains import load_domain
     from realm_cli.errors import ArtifactError
     from realm_cli.recipe import refuse_secret
 
     if student is not None:
         refuse_secret(student)
-    names = [*COPIED, "problems.jsonl", "rules.md", "notes.md", "teacher.jsonl", *STAND_INS]
+    sample = student is None
+    copied = SAMPLE if sample else OWN
+    if student not in (None, TINY):
+        copied = copied | {"recipe.yaml": INSTRUCT}
+    names = [*copied, "notes.md", *(("problems.jsonl", "rules.md", "teacher.jsonl", *STAND_INS) if sample else ())]
     there = next((folder / name for name in names if (folder / name).exists()), None)
     if there is not None and not force:
         raise ArtifactError(f"{there}: exists; choose a new folder, or add --force to overwrite it")
-    problems = make_domain("rulebook", folder, *SAMPLE, seed=0)
     source = Path(__file__).resolve().parents[1] / "_scaffold"
-    for name in COPIED:
-        own = INSTRUCT if name == "recipe.yaml" and student not in (None, TINY) else name
-        text = (source / own).read_text(encoding="utf-8")
-        if own == INSTRUCT:
+    for name, origin in copied.items():
+        text = (source / origin).read_text(encoding="utf-8")
+        if origin == INSTRUCT:
             text = text.replace("RATE", RATES.get(str(student), RATE)).replace("STUDENT", json.dumps(student))
         write_text(folder / name, text)
     script = folder / "pipeline.sh"
     script.chmod(script.stat().st_mode | stat.S_IXUSR | stat.S_IXGRP | stat.S_IXOTH)
-    domain = load_domain("rulebook")
+    say(f"{folder}: {', '.join(names)}")
+    if sample:
+        _write_sample(folder)
+        say(f"next: {script}  (runs as it is, some minutes; {folder / 'README.md'} says what to replace)")
+        return
+    write_text(folder / "notes.md", "")
+    say(f"next: realm import YOURS.csv --question text --answer label --out {folder / 'problems.jsonl'}")
+    say(
+        f"then: put the rules into {folder / 'rules.md'}, and run {script}  ({folder / 'README.md'} says what it reads)"
+    )
+
+
+def _write_sample(folder: Path) -> None:
+    """Problems, rules and notes of the built-in domain, and written solutions that stand in for models."""
+    import json
+    import random
+
+    from realm_cli.artifacts import replacing
+    from realm_cli.cli.context import make_domain
+    from realm_cli.domains import load_domain
+
+    problems, domain = make_domain("rulebook", folder, *SAMPLE_SIZES, seed=0), load_domain("rulebook")
     texts = {"teacher.jsonl": [(p.id, domain.oracle_solution(p.question)) for p in problems if p.split == "train"]}
     for name, solver in STAND_INS.items():
         draws = [(p, random.Random(f"{name}/{p.id}/{i}")) for p in problems for i in range(2)]
@@ -67,9 +90,3 @@ def init(
     for name, found in texts.items():
         with replacing(folder / name) as out:
             out.writelines(json.dumps({"problem_id": key, "text": text}) + "\n" for key, text in found)
-    readme = folder / "README.md"
-    then = f"then: {script}  (runs as it is; {readme} says what to replace)"
-    if student not in (None, TINY):
-        then = f"then: put your problems and rules in the sample's place, as {readme} says, and run {script}"
-    for line in (f"{folder}: {', '.join(names)}", f"next: realm check {folder}", then):
-        say(line)

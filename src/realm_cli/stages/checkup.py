@@ -26,6 +26,7 @@ TOTAL, FEW_TRAIN, FEW_TEST = 8000, 50, 100  # characters of a long question; pro
 MAJORITY, SPREAD = 0.6, 0.15  # share of one answer; difference of its share between splits
 DISCORDANT = 0.2  # share of test problems on which two models differ, for what can be detected
 SAMPLE_DOMAIN, WRITTEN = "rulebook", ("teacher.jsonl", "routes-a.jsonl", "routes-b.jsonl")  # of `realm init`
+UNWRITTEN = "(Not written yet:"  # stands in the rules.md of `realm init --student` (_scaffold/rules-own.md)
 _ANSWER_LINE = re.compile(r"\n(?:Answer:|####)[^\n]*\s*\Z")
 _RULE = re.compile(
     r"^[ \t]{0,9}(?:(?:#{1,6}|\d{1,4}[.)]|[-*])[ \t]{1,9})?(?P<id>[A-Z]{1,4}-?\d{1,9}(?:\.\d{1,9}){0,9})\b", re.M
@@ -257,6 +258,9 @@ def check_rules(text: str, place: Path, problems: Sequence[Problem]) -> list[Fin
     """Findings about the rules that the teacher sees. Rules with ids (R1, A-2.3) are compared with `rule_ids`."""
     if not text.strip():
         return [Finding("error", f"{place}: empty; write the rules that a teacher needs to solve the problems")]
+    if UNWRITTEN in text:
+        why = "written solutions do without, a teacher that is a model needs them"
+        return [Finding("warning", f"{place}: the rules are not written yet; {why}")]
     found = [Finding("fine", f"{place}: {len(text.split())} words of rules for the teacher")]
     copied = [p for p in problems if len(p.question) > 40 and p.question in text]
     if copied:

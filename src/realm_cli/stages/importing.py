@@ -87,7 +87,7 @@ def convert(rows: Iterable[tuple[str, Cells]], columns: Columns, options: Option
         _decimal_points([draft for _, _, draft in drafts], found.notes)
     kind = options.answer_type or _guess([draft for _, _, draft in drafts], found.notes)
     base = _index_base([draft for _, _, draft in drafts]) if kind == "choice" else 0
-    seen: dict[str, tuple[str, str]] = {}  # question -> place, answer
+    seen: dict[str, tuple[str, str, str]] = {}  # question -> place, answer, split
     ids: set[str] = set()
     for number, (place, cells, draft) in enumerate(drafts, 1):
         draft["answer_type"] = kind
@@ -104,7 +104,7 @@ def convert(rows: Iterable[tuple[str, Cells]], columns: Columns, options: Option
             found.rejects.append((place, reason, cells))
             continue
         ids.add(draft["id"])
-        seen[_key(draft["question"])] = (place, draft["answer"])
+        seen[_key(draft["question"])] = (place, draft["answer"], draft["split"])
     if columns.split is None and found.problems:
         shares = f"dev {options.dev:.0%}, test {options.test:.0%}"
         found.notes.append(f"no --split column: drawn by question ({shares}, seed {options.seed})")
@@ -273,13 +273,14 @@ def _index_base(drafts: Sequence[Mapping[str, Any]]) -> int | None:
 
 
 def _wrong(
-    draft: dict[str, Any], kind: str, base: int | None, seen: Mapping[str, tuple[str, str]], ids: set[str]
+    draft: dict[str, Any], kind: str, base: int | None, seen: Mapping[str, tuple[str, str, str]], ids: set[str]
 ) -> str:
     """Why a row cannot be used, "" if it can; a choice's answer becomes its letter."""
     earlier = seen.get(_key(draft["question"]))
     if earlier is not None:
         same = "the same answer" if earlier[1] == draft["answer"] else f"another answer ({earlier[1]})"
-        return f"the question of {earlier[0]} again, with {same}"
+        moved = "" if earlier[2] == draft["split"] else f", in {draft['split']} (that one is in {earlier[2]})"
+        return f"the question of {earlier[0]} again, with {same}{moved}"
     if draft["id"] in ids:
         return f"id {draft['id']} again"
     if kind == "number" and to_number(draft["answer"]) is None:
