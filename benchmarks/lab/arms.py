@@ -7,6 +7,7 @@ distillation). An *arm* is a list of `realm` commands that ends in an adapter; i
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -57,14 +58,19 @@ RL_OUT, SFT_OUT = "train_rl/adapter", "distill/adapter"
 
 
 def rl(*more: str, sets: Command = SETS, start: Command = COLD, **values: Any) -> Command:
-    """Reinforcement learning on the base's problems and sets."""
-    given = {"train_rl__lr": 6e-4, "train_rl__p_max": 0.85, **values}
+    """Reinforcement learning with the bridge on the base's problems and sets."""
+    given = {"train_rl__lr": 6e-4, "train_rl__p_max": 0.85, "train_rl__bridge__beta": 40, **values}
     return ("train-rl", *PROBLEMS, *sets, *start, *settings(**given), *more)
 
 
-def after_rft(start: Command = BEFORE, **values: Any) -> Command:
-    """Reinforcement learning after a round of routed RFT: a third of the rate and of the routed share."""
-    return rl(start=start, **{"train_rl__lr": 2e-4, "train_rl__p_max": 0.3, **values})
+def after_rft(start: Command = BEFORE, sets: Command = SETS, **values: Any) -> Command:
+    """Reinforcement learning after a round of routed RFT: a third of the rate and of the routed share, no bridge."""
+    return rl(sets=sets, start=start, **{"train_rl__lr": 2e-4, "train_rl__p_max": 0.3, **PLAIN, **values})
+
+
+def bridged(start: Command = BEFORE, sets: Command = SETS, **values: Any) -> Command:
+    """The same with the bridge: ReaLM-R1 as it was first, until it lost to the above (docs/evidence.md)."""
+    return after_rft(start, sets, **{"train_rl__bridge__beta": 40, **values})
 
 
 def no_fade(**values: Any) -> Command:
@@ -97,9 +103,55 @@ PLAIN = {"train_rl__bridge__beta": 0}
 NO_VERDICTS = {"train_rl__reward__w_ver": 0, "train_rl__reward__w_loc": 0}
 
 
-def other_sets(**values: Any) -> tuple[Command, ...]:
-    """All of R1 after the cold start, with route sets of another make."""
-    return (own_sets(**values), sample("--routed", *OWN), sft(MINE, *POSITIVES), after_rft(start=MADE, sets=OWN))
+# What ReaLM-R1 is varied in: name -> (about, settings of its reinforcement learning, or of its route sets).
+RL_VARIED: dict[str, tuple[str, dict[str, Any]]] = {
+    "none": ("routes to the end", {"train_rl__schedule": "none"}),
+    "abrupt": ("abrupt end of the routes", {"train_rl__schedule": "abrupt"}),
+    "linear": ("linear fade", {"train_rl__schedule": "linear"}),
+    "asymptotic": ("asymptotic fade", {"train_rl__schedule": "asymptotic"}),
+    "step": ("fade in steps", {"train_rl__schedule": "step"}),
+    "adaptive": ("adaptive fade", {"train_rl__schedule": "adaptive"}),
+    "acd": ("prefixes and answers fade too", {"train_rl__fades": "[a, c, d]"}),
+    "p_max_1": ("all prompts routed at first", {"train_rl__p_max": 1.0}),
+    "no_verdict": ("without verdict and localisation reward", NO_VERDICTS),
+    "placebo": ("shuffled verdict labels", {"train_rl__reward__placebo_verdicts": "true"}),
+}
+SETS_VARIED: dict[str, tuple[str, dict[str, Any]]] = {
+    "right": ("right routes only", {"verify__signs": "right"}),
+    "wrong": ("wrong routes only", {"verify__signs": "wrong"}),
+    "one_route": ("one route a prompt", {"verify__k": 1}),
+    "no_tamper": ("nothing hidden or tampered", {"verify__tamper_final": 0, "verify__hide_answers": 0}),
+}
+
+
+def varied(prefix: str, about: str, main: str, learn: Callable[..., Command]) -> dict[str, Arm]:
+    """ReaLM-R1 with one thing changed at a time. learn: its reinforcement learning; main: the arm without a change."""
+    arms = {
+        f"{prefix}_{name}": Arm(f"{about}, {text}", (learn(**values),), RL_OUT, after="rft_both")
+        for name, (text, values) in RL_VARIED.items()
+    }
+    for name, (text, values) in SETS_VARIED.items():
+        commands = (
+            own_sets(**values),
+            sample("--routed", *OWN),
+            sft(MINE, *POSITIVES),
+            learn(start=MADE, sets=OWN),
+        )
+        arms[f"{prefix}_{name}"] = Arm(f"{about}, {text}", commands, RL_OUT)
+    again = (*sample("--routed", *SETS), "--adapter", "{before}/train_rl/adapter")
+    arms[f"{prefix}_round2"] = Arm(
+        f"{about}, a second round: fine-tuned from the cold start on what it finds, then RL",
+        (again, sft(MINE, *POSITIVES), learn(start=MADE)),
+        RL_OUT,
+        after=main,
+    )
+    arms[f"{prefix}_solve_first"] = Arm(
+        f"{about}, own solution before the verdicts",
+        (sample("--routed", *SETS), sft(MINE, *POSITIVES), learn(start=MADE)),
+        RL_OUT,
+        base="base_solve_first",
+    )
+    return arms
 
 
 ARMS: dict[str, Arm] = {
@@ -161,9 +213,12 @@ ARMS: dict[str, Arm] = {
     "rft_both": Arm("routed RFT and external positives", (sample("--routed", *SETS), sft(MINE, *POSITIVES)), SFT_OUT),
     "realm_r1": Arm("ReaLM-R1", (after_rft(),), RL_OUT, after="rft_both"),
     "r1_rft": Arm(
-        "R1 without external positives, RL at the full rate", (rl(start=BEFORE),), RL_OUT, after="rft_routed"
+        "R1 with the bridge, without external positives, RL at the full rate",
+        (rl(start=BEFORE),),
+        RL_OUT,
+        after="rft_routed",
     ),
-    "r1_rft_low": Arm("R1 without external positives", (after_rft(),), RL_OUT, after="rft_routed"),
+    "r1_rft_low": Arm("R1 with the bridge, without external positives", (bridged(),), RL_OUT, after="rft_routed"),
     "rft_grpo": Arm(
         "routed RFT, then vanilla GRPO", (after_rft(train_rl__schedule="zero", **PLAIN),), RL_OUT, after="rft_routed"
     ),
@@ -188,39 +243,12 @@ ARMS: dict[str, Arm] = {
     "positives": Arm("bridge only, right routes only", (own_sets(verify__signs="right"), rl(sets=OWN)), RL_OUT),
     "late_fade": Arm("bridge only, routes gone at 90 %", (rl(train_rl__eaai_steps=270),), RL_OUT),
     "no_fade": Arm("bridge only, routes to the end", (rl(train_rl__schedule="none"),), RL_OUT),
-    "r1_none": Arm("R1, routes to the end", (after_rft(train_rl__schedule="none"),), RL_OUT, after="rft_both"),
-    "r1_abrupt": Arm(
-        "R1, abrupt end of the routes", (after_rft(train_rl__schedule="abrupt"),), RL_OUT, after="rft_both"
-    ),
-    "r1_linear": Arm("R1, linear fade", (after_rft(train_rl__schedule="linear"),), RL_OUT, after="rft_both"),
-    "r1_asymptotic": Arm(
-        "R1, asymptotic fade", (after_rft(train_rl__schedule="asymptotic"),), RL_OUT, after="rft_both"
-    ),
-    "r1_step": Arm("R1, fade in steps", (after_rft(train_rl__schedule="step"),), RL_OUT, after="rft_both"),
-    "r1_adaptive": Arm("R1, adaptive fade", (after_rft(train_rl__schedule="adaptive"),), RL_OUT, after="rft_both"),
-    "r1_acd": Arm(
-        "R1, prefixes and answers fade too", (after_rft(train_rl__fades="[a, c, d]"),), RL_OUT, after="rft_both"
-    ),
-    "r1_p_max_1": Arm("R1, all prompts routed at first", (after_rft(train_rl__p_max=1.0),), RL_OUT, after="rft_both"),
-    "r1_no_bridge": Arm("R1 without the bridge", (after_rft(**PLAIN),), RL_OUT, after="rft_both"),
     "r1_grpo": Arm(
-        "R1 with vanilla GRPO for its RL", (after_rft(train_rl__schedule="zero", **PLAIN),), RL_OUT, after="rft_both"
+        "R1 with vanilla GRPO for its RL", (after_rft(train_rl__schedule="zero"),), RL_OUT, after="rft_both"
     ),
-    "r1_no_verdict": Arm(
-        "R1 without verdict and localisation reward", (after_rft(**NO_VERDICTS),), RL_OUT, after="rft_both"
-    ),
-    "r1_placebo": Arm(
-        "R1 with shuffled verdict labels",
-        (after_rft(train_rl__reward__placebo_verdicts="true"),),
-        RL_OUT,
-        after="rft_both",
-    ),
-    "r1_right": Arm("R1, right routes only", other_sets(verify__signs="right"), RL_OUT),
-    "r1_wrong": Arm("R1, wrong routes only", other_sets(verify__signs="wrong"), RL_OUT),
-    "r1_one_route": Arm("R1, one route a prompt", other_sets(verify__k=1), RL_OUT),
-    "r1_no_tamper": Arm(
-        "R1, nothing hidden or tampered", other_sets(verify__tamper_final=0, verify__hide_answers=0), RL_OUT
-    ),
+    **varied("r1", "R1", "realm_r1", after_rft),
+    "r1_bridge": Arm("R1 with the bridge", (bridged(),), RL_OUT, after="rft_both"),
+    **varied("r1_bridge", "R1 with the bridge", "r1_bridge", bridged),
     "no_fade_negatives": Arm(
         "bridge only, routes to the end, wrong solutions at .3", (no_fade(train_rl__bridge__negatives=0.3),), RL_OUT
     ),
@@ -245,16 +273,6 @@ ARMS: dict[str, Arm] = {
         (rl(train_rl__schedule="zero", train_rl__refill=16, **PLAIN),),
         RL_OUT,
     ),
-    "r1_round2": Arm(
-        "R1, a second round: fine-tuned from the cold start on what R1 finds, then RL",
-        (
-            (*sample("--routed", *SETS), "--adapter", "{before}/train_rl/adapter"),
-            sft(MINE, *POSITIVES),
-            after_rft(start=MADE),
-        ),
-        RL_OUT,
-        after="realm_r1",
-    ),
     "rule_qa": Arm("guided SFT with rule questions", base="base_rule_qa"),
     "unguided": Arm(
         "unguided SFT: solvers' right texts on the same problems",
@@ -270,12 +288,6 @@ ARMS: dict[str, Arm] = {
             ),
         ),
         SFT_OUT,
-    ),
-    "solve_first": Arm(
-        "R1, own solution before the verdicts",
-        (sample("--routed", *SETS), sft(MINE, *POSITIVES), after_rft(start=MADE)),
-        RL_OUT,
-        base="base_solve_first",
     ),
 }
 BASES = {

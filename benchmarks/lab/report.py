@@ -3,9 +3,10 @@
     python benchmarks/lab/report.py             # rewrites the marked parts of docs/evidence.md, and the plots
     python benchmarks/lab/report.py --check     # exit code 1 if the committed tables are not those of the raw results
 
-Accuracies and differences are means over seeds (differences: over the seeds that both arms have), with 95 % intervals
-from a bootstrap over seeds (outer) and problems (inner). A difference's p is the exact sign test over problems, each
-averaged over the seeds; Holm over H1-H5.
+Accuracies and differences are means over runs (differences: over the seeds that both arms have), with 95 % intervals
+from a bootstrap over runs (outer) and problems (inner). Two arms that go on from one round of routed RFT are compared
+over the starts that both have, and runs from one start are resampled together: the starts differ more than the arms. A
+difference's p is the exact sign test over problems, each averaged over the runs; Holm over H1-H5.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ from realm_cli.stages.summary import interval  # noqa: E402
 RESULTS = ROOT / "benchmarks" / "results" / "lab"
 PAGE = ROOT / "docs" / "evidence.md"
 GROUPS = ("all", "covered", "thin", "combo", "unseen")
-REALM = "realm_r1"
+REALM, BRIDGE, ROUND = "realm_r1", "r1_bridge", "rft_both"  # ROUND: what both of them go on from
+VIEWS = (("bare", "all"), ("bare", "unseen"), ("routed", "all"))
 COLOURS = {  # of the arms in the plots
     "grpo": "#c8553d",
     "fade": "#8d6a9f",
@@ -46,12 +48,12 @@ def mean_ci(runs: Sequence[dict[str, float]]) -> str:
 
 
 def difference(
-    ours: Sequence[dict[str, float]], theirs: Sequence[dict[str, float]]
+    ours: Sequence[dict[str, float]], theirs: Sequence[dict[str, float]], *, paired: bool = False
 ) -> tuple[float, float, float, float]:
-    """(mean, low, high, p) of ours - theirs in points; one mapping a seed on either side."""
+    """(mean, low, high, p) of ours - theirs in points; one mapping a run on either side, of one start where paired."""
     from realm_cli.method.scoring import paired_difference, seeded_difference
 
-    mean, low, high = (100 * x for x in seeded_difference(ours, theirs, 0, N_BOOT))
+    mean, low, high = (100 * x for x in seeded_difference(ours, theirs, 0, N_BOOT, paired=paired))
     a, b = ({i: [run[i] for run in runs] for i in runs[0]} for runs in (ours, theirs))
     return mean, low, high, paired_difference(a, b, 0, 100).mcnemar_p
 
@@ -81,7 +83,7 @@ def table(lab: Lab, regime: str) -> Iterator[str]:
         known = [v for v in verdicts if v is not None]
         cells.append(f"{100 * fmean(known):.0f}" if known else "-")
         cells.append(f"{fmean(sum(run['sampled_tokens'].values()) for run in runs[arm]) / 1e6:.2f} M")
-        yield f"| {ARMS[arm].about} | {len(runs[arm])} | " + " | ".join(cells) + " |"
+        yield f"| {ARMS[arm].about} | {len(lab.seeds(regime, arm))} | " + " | ".join(cells) + " |"
 
 
 def rescued(lab: Lab, regime: str, arm: str) -> str:
@@ -109,22 +111,51 @@ def share(lab: Lab, regime: str, arm: str, mode: str, group: str) -> str:
 
 
 def differences(lab: Lab, regime: str, against: str = REALM) -> Iterator[str]:
-    """Every arm against ReaLM-R1, paired."""
+    """ReaLM-R1 minus every arm that does not share its start, paired by problem."""
     runs = lab.runs[regime]
     if against not in runs:
         return
     yield f"| {ARMS[against].about} minus | bare all | bare unseen | routed all |"
     yield "| --- | --- | --- | --- |"
-    for arm in [name for name in ARMS if name in runs and name != against]:
-        cells = []
-        for mode, group in (("bare", "all"), ("bare", "unseen"), ("routed", "all")):
-            found = part(lab, regime, mode, group, against, arm)
-            if found is None:
-                cells.append("-")
-                continue
-            mean, low, high, _ = found
-            cells.append(f"{mean:+.1f} [{low:+.1f}, {high:+.1f}]")
-        yield f"| {ARMS[arm].about} | " + " | ".join(cells) + " |"
+    for arm in [name for name in ARMS if name in runs and name != against and not ARMS[name].after]:
+        found = [part(lab, regime, *view, against, arm) for view in VIEWS]
+        yield f"| {ARMS[arm].about} | " + " | ".join(map(signed, found)) + " |"
+
+
+def starts(lab: Lab, regime: str, against: str, names: Sequence[str]) -> Iterator[str]:
+    """Arms that go on from the same round of routed RFT as `against`, minus it, over the starts that both have."""
+    found = [name for name in names if name != against and shared_starts(lab, regime, name, against)]
+    if not found:
+        return
+    yield ""
+    yield f"| minus {ARMS[against].about}, of one start | starts | bare all | bare unseen | routed all | kept on dev |"
+    yield "| --- | --- | --- | --- | --- | --- |"
+    for arm in found:
+        at = shared_starts(lab, regime, arm, against)
+        theirs, ours = lab.by_start(regime, arm), lab.by_start(regime, against)
+        gains = [100 * (kept_on_dev(theirs[key], ours[key]) - kept_on_dev(ours[key])) for key in at]
+        cells = [signed(part(lab, regime, *view, arm, against)) for view in VIEWS]
+        cells.append(f"{fmean(gains):+.1f} ({', '.join(f'{gain:+.1f}' for gain in gains)})")
+        yield f"| {ARMS[arm].about} | {len(at)} | " + " | ".join(cells) + " |"
+
+
+def shared_starts(lab: Lab, regime: str, one: str, other: str) -> list[tuple[int, int]]:
+    """The starts from which both arms have a run; none for arms that do not go on from the same round."""
+    rounds = {arm if arm == ROUND else ARMS[arm].after for arm in (one, other)}
+    if len(rounds) > 1 or rounds == {""}:
+        return []
+    return sorted(lab.by_start(regime, one).keys() & lab.by_start(regime, other).keys())
+
+
+def kept_on_dev(run: dict[str, Any], beside: dict[str, Any] | None = None) -> float:
+    """Bare dev accuracy of the adapter that was kept: the best of RL; without RL, the start of the run `beside`."""
+    points = [dev["dev_bare"] for _, _, dev in run["curve"]]
+    return max(points) if points else float((beside or run)["curve"][0][2]["dev_bare"])
+
+
+def signed(found: tuple[float, float, float, float] | None) -> str:
+    """`+1.5 [-0.2, +2.9]`."""
+    return "-" if found is None else "{:+.1f} [{:+.1f}, {:+.1f}]".format(*found[:3])
 
 
 # Hypothesis -> its parts: (mode, groups, better arm, worse arm, whether it must be above 0 or only not below). A pair
@@ -173,10 +204,16 @@ def hypotheses(lab: Lab, regime: str) -> Iterator[str]:
 def part(
     lab: Lab, regime: str, mode: str, group: str, ours: str, theirs: str
 ) -> tuple[float, float, float, float] | None:
-    """One comparison over the seeds that both arms have, or None where there are none."""
+    """One comparison over the starts or the seeds that both arms have, or None where there are none."""
     mine, _, other = mode.partition("/")
+    if at := shared_starts(lab, regime, ours, theirs):
+        pairs = [[lab.by_start(regime, arm)[key] for key in at] for arm in (ours, theirs)]
+        a, b = (
+            [lab.values(run, m, group) for run in runs] for runs, m in zip(pairs, (mine, other or mine), strict=True)
+        )
+        return difference(a, b, paired=True)
     seeds = lab.seeds(regime, ours) & lab.seeds(regime, theirs)
-    if not seeds:
+    if not seeds or (ARMS[ours].after and ARMS[ours].after == ARMS[theirs].after):
         return None
     a = lab.many(regime, ours, mine, group, seeds)
     return difference(a, lab.many(regime, theirs, other or mine, group, seeds))
@@ -202,8 +239,10 @@ def parts(lab: Lab) -> dict[str, str]:
     for regime, about in REGIMES.items():
         if regime not in lab.runs:
             continue
-        lines = [f"Regime *{regime}*: {about}.", "", *table(lab, regime), "", *differences(lab, regime), ""]
-        lines += [*hypotheses(lab, regime), ""]
+        lines = [f"Regime *{regime}*: {about}.", "", *table(lab, regime), "", *differences(lab, regime)]
+        bridged = [name for name in ARMS if name.startswith(BRIDGE)]
+        lines += starts(lab, regime, REALM, [ROUND, BRIDGE, *(name for name in ARMS if name not in bridged)])
+        lines += [*starts(lab, regime, BRIDGE, bridged), "", *hypotheses(lab, regime), ""]
         for key, label in (("dev_bare", "all"), ("dev_bare/unseen", "the unseen family")):
             ratio = tokens_to_reach(lab, regime, key)
             if ratio:
@@ -215,11 +254,12 @@ def parts(lab: Lab) -> dict[str, str]:
 
 def placebo(lab: Lab, regime: str) -> Iterator[str]:
     """What shuffled verdict labels gain over no verdict reward: where labels carry nothing, nothing."""
-    for text, group in (("all", "all"), ("the unseen family", "unseen")):
-        found = part(lab, regime, "bare", group, "r1_placebo", "r1_no_verdict")
-        if found:
-            gain = "{:+.1f} [{:+.1f}, {:+.1f}]".format(*found[:3])
-            yield f"The placebo's gain (shuffled labels minus no verdict reward), bare, {text}: {gain}."
+    for prefix, label in (("r1", ""), (BRIDGE, ", with the bridge")):
+        for text, group in (("all", "all"), ("the unseen family", "unseen")):
+            gain = part(lab, regime, "bare", group, f"{prefix}_placebo", f"{prefix}_no_verdict")
+            if gain is not None:
+                about = f"shuffled labels minus no verdict reward{label}"
+                yield f"The placebo's gain ({about}), bare, {text}: {signed(gain)}."
 
 
 def plots(lab: Lab, folder: Path) -> Iterator[str]:

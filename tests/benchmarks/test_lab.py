@@ -52,10 +52,10 @@ def test_every_arm_is_a_series_of_real_commands(name: str) -> None:
 
 
 def test_arms_that_others_go_on_from_come_first() -> None:
-    todo = [("hard", "0", name) for name in ("cold", "r1_none", "rft_both", "solve_first")]
+    todo = [("hard", "0", name) for name in ("cold", "r1_none", "rft_both", "r1_solve_first")]
     bases, *rest = run.waves(todo)
     assert bases == [("hard", "0", "base"), ("hard", "0", "base_solve_first")]
-    assert [[job[2] for job in wave] for wave in rest] == [["rft_both", "cold", "solve_first"], ["r1_none"]]
+    assert [[job[2] for job in wave] for wave in rest] == [["rft_both", "cold", "r1_solve_first"], ["r1_none"]]
     _, *rest = run.waves([("hard", "0", "r1_round2")])
     assert [[job[2] for job in wave] for wave in rest] == [["rft_both"], ["realm_r1"], ["r1_round2"]]
     assert run.waves([]) == [[], []]
@@ -123,3 +123,36 @@ def test_differences_and_shares_by_hand(tmp_path: Path) -> None:
     assert report.part(lab, "hard", "routed/plurality", "all", "realm_r1", "realm_r1")[0] == 25.0
     assert report.tokens_to_reach(lab, "hard", "dev_bare") == "0.60"
     assert report.tokens_to_reach(lab, "hard", "dev_bare/unseen") is None
+
+
+def test_arms_from_one_start_are_compared_by_start(tmp_path: Path) -> None:
+    """Two seeds, the second one with two starts, of which the bridge has one: only runs of one start are pairs."""
+    (tmp_path / "test.json").write_text(json.dumps({"a": "thin", "b": "combo", "c": "unseen", "d": "unseen"}))
+
+    def row(arm: str, seed: int, before: int, bare: str, dev: float | None) -> dict[str, object]:
+        curve = [] if dev is None else [[0, 0, {"dev_bare": 0.5}], [9, 9, {"dev_bare": dev}]]
+        return {"regime": "hard", "arm": arm, "seed": seed, "right": {"bare": bare, "routed": "1111"}, "curve": curve,
+                "sampled_tokens": {"rollout": before, "rl": 1}}  # fmt: skip
+
+    rows = [
+        row("rft_both", 0, 10, "1100", None), row("rft_both", 1, 20, "0000", None),
+        row("rft_both", 1, 21, "1111", None),
+        row("realm_r1", 0, 10, "1110", 0.9), row("realm_r1", 1, 21, "1111", 0.6),
+        row("r1_bridge", 0, 10, "1100", 0.4), row("r1_bridge", 1, 20, "0000", 0.5),
+    ]  # fmt: skip
+    (tmp_path / "runs.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rows))
+    lab = report.Lab(tmp_path)
+    assert report.shared_starts(lab, "hard", "realm_r1", "rft_both") == [(0, 10), (1, 21)]
+    assert report.shared_starts(lab, "hard", "realm_r1", "r1_bridge") == [(0, 10)]
+    assert report.shared_starts(lab, "hard", "realm_r1", "cold") == []
+    assert report.part(lab, "hard", "bare", "all", "realm_r1", "r1_bridge")[0] == 25.0  # of seed 0 alone
+    mean, low, high, _ = report.part(lab, "hard", "bare", "all", "realm_r1", "rft_both")
+    assert mean == 12.5 and 0 <= low < mean < high <= 75
+    assert report.part(lab, "hard", "bare", "all", "realm_r1", "r1_none") is None
+    table = list(report.starts(lab, "hard", "realm_r1", ["rft_both", "r1_bridge", "r1_none", "cold"]))
+    assert [line.split(" | ")[:2] for line in table[3:]] == [
+        ["| routed RFT and external positives", "2"], ["| R1 with the bridge", "1"],
+    ]  # fmt: skip
+    assert table[3].endswith("| -25.0 (-40.0, -10.0) |")  # dev: the start's .5 against .9 and .6, which were kept
+    assert table[4].endswith("| -40.0 (-40.0) |")  # the best of .5, the start, and .4
+    assert list(report.starts(lab, "hard", "r1_bridge", ["r1_bridge_none"])) == []

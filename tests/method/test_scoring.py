@@ -130,6 +130,20 @@ def test_seeded_difference_is_wider_than_the_problems_alone() -> None:
     assert hi > one.hi
 
 
+def test_runs_from_one_start_are_resampled_together() -> None:
+    """Starts differ by .5, arms by one problem in ten everywhere: paired, only the problems are left to vary."""
+    starts = [[0.0] * 100, [1.0] * 50 + [0.0] * 50]
+    better = [[1.0 if i >= 90 else x for i, x in enumerate(start)] for start in starts]
+    alone = sc.paired_difference(better[0], starts[0], seed=0)
+    mean, lo, hi = sc.seeded_difference(better, starts, seed=0, n_boot=2000, paired=True)
+    assert mean == pytest.approx(0.1)
+    assert (lo, hi) == pytest.approx((alone.lo, alone.hi), abs=0.02)
+    _, wide_lo, wide_hi = sc.seeded_difference(better, starts, seed=0, n_boot=2000)
+    assert wide_lo < -0.3 and wide_hi > 0.5
+    with pytest.raises(DataError, match="2 runs against 1 are no pairs"):
+        sc.seeded_difference(better, starts[:1], seed=0, paired=True)
+
+
 def test_seeded_difference_joins_by_problem_and_needs_runs() -> None:
     a, b = [{"x": 1.0, "y": 0.0}], [{"y": 0.0, "x": 0.0}, {"x": 1.0, "y": 0.0}]
     assert sc.seeded_difference(a, b, seed=0, n_boot=50)[0] == pytest.approx(0.25)

@@ -53,7 +53,7 @@ def demo(
             lambda: refine(**common),
         ),
         (
-            "5/6 train-rl: routes fade from the prompt; what they taught is credited to the bare prompt",
+            "5/6 train-rl: GRPO, while the routes fade from the prompt",
             lambda: train_rl(**common),
         ),
         ("6/6 eval: held-out problems, bare and with routes", lambda: evaluate(**common, compare=True, reliance=True)),

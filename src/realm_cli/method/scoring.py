@@ -131,22 +131,26 @@ def paired_difference(a: Values, b: Values, seed: int, n_boot: int = 10_000) -> 
 
 
 def seeded_difference(
-    a_runs: Sequence[Values], b_runs: Sequence[Values], seed: int, n_boot: int = 10_000
+    a_runs: Sequence[Values], b_runs: Sequence[Values], seed: int, n_boot: int = 10_000, *, paired: bool = False
 ) -> tuple[float, float, float]:
     """(mean, lo, hi) of mean(a runs) - mean(b runs): training runs resampled in the outer loop, problems in the inner.
 
-    a_runs / b_runs: one `Values` per training seed, all on the same problems. Raises DataError otherwise.
+    a_runs / b_runs: one `Values` per training seed, all on the same problems. paired: the runs of one place began from
+    the same adapter and are resampled together. Raises DataError where they do not fit.
     """
     import numpy as np
 
     if not a_runs or not b_runs:
         raise DataError("no runs to compare; give at least one run on each side")
+    if paired and len(a_runs) != len(b_runs):
+        raise DataError(f"{len(a_runs)} runs against {len(b_runs)} are no pairs; give one of each for a start")
     rows_a = np.array([_paired(run, a_runs[0])[0] for run in _aligned(a_runs, a_runs[0])])
     rows_b = np.array([_paired(run, a_runs[0])[0] for run in _aligned(b_runs, a_runs[0])])
     rng, n = np.random.default_rng(seed), rows_a.shape[1]
     means = np.empty(n_boot)
     for i in range(n_boot):
         pick_a, pick_b = rng.integers(0, len(rows_a), len(rows_a)), rng.integers(0, len(rows_b), len(rows_b))
+        pick_b = pick_a if paired else pick_b
         gap = rows_a[pick_a].mean(axis=0) - rows_b[pick_b].mean(axis=0)
         means[i] = gap[rng.integers(0, n, n)].mean()
     return float(rows_a.mean() - rows_b.mean()), *_interval(means)

@@ -24,7 +24,7 @@ FIRST = ("realm_r1", "grpo", "r1", "fade", "no_fade", "zero")  # of the lines, w
 
 
 class Lab:
-    """All runs of one folder: regime -> arm -> runs by seed."""
+    """All runs of one folder: regime -> arm -> runs by seed, of a seed more than one where its start was built anew."""
 
     def __init__(self, folder: Path, file: str = "runs.jsonl") -> None:
         self.test: dict[str, str] = json.loads((folder / "test.json").read_text(encoding="utf-8"))
@@ -42,13 +42,18 @@ class Lab:
     def many(
         self, regime: str, arm: str, mode: str, group: str, seeds: set[int] | None = None
     ) -> list[dict[str, float]]:
-        """One mapping a seed, of these seeds only where they are given."""
+        """One mapping a run, of these seeds only where they are given."""
         runs = [run for run in self.runs[regime].get(arm, []) if seeds is None or run["seed"] in seeds]
         return [self.values(run, mode, group) for run in runs]
 
     def seeds(self, regime: str, arm: str) -> set[int]:
         """Which seeds of an arm are there."""
         return {run["seed"] for run in self.runs[regime].get(arm, [])}
+
+    def by_start(self, regime: str, arm: str) -> dict[tuple[int, int], dict[str, Any]]:
+        """(seed, tokens sampled before RL) -> run: of a seed, the round before RL was built more than once. Two runs
+        with one key began from the same adapter."""
+        return {(run["seed"], run["sampled_tokens"]["rollout"]): run for run in self.runs[regime].get(arm, [])}
 
 
 def mean_interval(runs: Sequence[dict[str, float]]) -> tuple[float, float, float]:
@@ -111,7 +116,7 @@ def _regime(lab: Lab, regime: str) -> dict[str, Any]:
             for group in groups
         ]
         shown = [interval(*cells[mode]) if mode in cells else "-" for mode in ("bare", "routed")]
-        rows.append([arm, str(len(runs)), *shown, *own])
+        rows.append([arm, str(len(lab.seeds(regime, arm))), *shown, *own])
     bare: dict[Any, Any] = {bar["name"]: bar["at"] for bar in bars if bar["part"] == "bare"}
     rows.sort(key=lambda row: -bare.get(row[0], 0.0))
     bars.sort(key=lambda bar: (-bare.get(bar["name"], 0.0), bar["part"]))
