@@ -29,7 +29,7 @@ setup: $(STAMP) ## make .venv with the tested versions and this project
 $(STAMP): pyproject.toml constraints.txt
 	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "make: Python 3.11 or newer is needed for the tested versions; name one: make setup PYTHON=..." >&2; exit 1; }
-	@echo "setting up $(VENV) with $$("$(PYTHON)" -V), once; this takes a few minutes"
+	@echo "setting up $(VENV) with $$("$(PYTHON)" -V), once; this takes some minutes and 2 GB of disk"
 	@"$(PYTHON)" -m venv $(VENV)
 	@echo "  1/3 torch" && $(PIP) torch
 	@echo "  2/3 the other libraries and this project" && $(PIP) -e '.[dev]'

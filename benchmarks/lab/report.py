@@ -117,7 +117,7 @@ def differences(lab: Lab, regime: str, against: str = REALM) -> Iterator[str]:
         return
     yield f"| {ARMS[against].about} minus | bare all | bare unseen | routed all |"
     yield "| --- | --- | --- | --- |"
-    for arm in [name for name in ARMS if name in runs and name != against and not ARMS[name].after]:
+    for arm in [name for name in ARMS if name in runs and name not in (against, ROUND) and not ARMS[name].after]:
         found = [part(lab, regime, *view, against, arm) for view in VIEWS]
         yield f"| {ARMS[arm].about} | " + " | ".join(map(signed, found)) + " |"
 
@@ -241,7 +241,7 @@ def parts(lab: Lab) -> dict[str, str]:
             continue
         lines = [f"Regime *{regime}*: {about}.", "", *table(lab, regime), "", *differences(lab, regime)]
         bridged = [name for name in ARMS if name.startswith(BRIDGE)]
-        lines += starts(lab, regime, REALM, [ROUND, BRIDGE, *(name for name in ARMS if name not in bridged)])
+        lines += starts(lab, regime, REALM, [ROUND, BRIDGE, *(n for n in ARMS if n not in (ROUND, *bridged))])
         lines += [*starts(lab, regime, BRIDGE, bridged), "", *hypotheses(lab, regime), ""]
         for key, label in (("dev_bare", "all"), ("dev_bare/unseen", "the unseen family")):
             ratio = tokens_to_reach(lab, regime, key)

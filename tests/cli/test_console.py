@@ -106,7 +106,9 @@ def test_ctrl_c_is_130_and_says_what_to_do(realm: Realm, monkeypatch: pytest.Mon
     raising(monkeypatch, KeyboardInterrupt())
     result = realm("verify")
     assert result.code == 130
-    assert result.lines == ["interrupted; what was written is kept, rerun with --resume to continue"]
+    assert result.lines == [
+        "interrupted; what was written is kept: the same command with --resume goes on (pipeline.sh: as it is)"
+    ]
 
 
 @pytest.mark.parametrize(

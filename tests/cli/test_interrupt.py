@@ -76,7 +76,10 @@ def test_an_interrupt_keeps_routes_and_a_rerun_completes_them(
     assert process.returncode == code, err
     assert out == ""
     lines = [line for line in err.splitlines() if line.strip()]
-    assert lines[-1] == "interrupted; what was written is kept, rerun with --resume to continue"
+    assert (
+        lines[-1]
+        == "interrupted; what was written is kept: the same command with --resume goes on (pipeline.sh: as it is)"
+    )
     assert "Traceback" not in err
     kept = routes.read_bytes()
     assert 5 <= len(rows(routes)) < N

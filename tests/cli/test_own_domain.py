@@ -49,7 +49,7 @@ def test_a_table_becomes_problems(place: Path, realm: Realm) -> None:
     out = " ".join(result.out.split())
     assert "columns are divided by ';'" in out and "answer type label: 2 different answers: no, yes" in out
     assert "cases-000001 (train): Case 0: who pays 0? -> no" in out
-    assert "left out 1 rows: empty question, e.g. line 32" in out and "next: realm check d/problems.jsonl" in out
+    assert "left out 1 row: empty question, e.g. line 32" in out and "next: realm check d/problems.jsonl" in out
     problems = rows(Path("d/problems.jsonl"))
     assert len(problems) == 30 and {p["split"] for p in problems} == {"train", "test"}
     assert [row["reason"] for row in rows(Path("d/rejects.jsonl"))] == [
@@ -100,7 +100,7 @@ def test_written_solutions_become_a_teacher(place: Path, realm: Realm) -> None:
     rows_ = [f"How many are {i} and {i}?,{2 * i},{i} + {i} = {2 * i},{i}" for i in range(1, 41)]
     Path("x.csv").write_text("q,a,why,n\n" + "\n".join([*rows_, "How many are 50 and 50?,100,,50"]) + "\n")
     result = realm("import", "x.csv", "-q", "q", "-a", "a", "--solution", "why", "-o", "d/problems.jsonl")
-    assert "40 written solutions: jsonl:d/problems.jsonl as --teacher" in " ".join(result.out.split())
+    assert "40 written solutions: --teacher jsonl:d/problems.jsonl teaches them" in " ".join(result.out.split())
     first = rows(Path("d/problems.jsonl"))[0]
     assert first["gold_solution"] == "1 + 1 = 2\nAnswer: 2"
     taught = ["--teacher", "jsonl:d/problems.jsonl", "--set", "distill.min_steps=1", "--set", "distill.nll_drop=0"]
@@ -242,6 +242,20 @@ def test_check_finds_it(case: tuple[list[dict[str, Any]], str, int], place: Path
     assert says in " ".join(result.out.split())
 
 
+def test_check_finds_solutions_that_are_too_short_for_the_recipe(place: Path, realm: Realm) -> None:
+    steps = ["1. 1 + 1 = 2.", "1. 1 + 1 = 2.\n2. 2 + 1 = 3."]
+    rows_ = [problem(i, gold_solution=f"{steps[i % 2]}\nAnswer: {i}") for i in range(12)]
+    write_rows(Path("problems.jsonl"), rows_)
+    Path("recipe.yaml").write_text("distill: {min_steps: 2}\n")
+    Path("rules.md").write_text("Count.\n")
+    says = "warning 2 of 4 written solutions have fewer than 2 steps, e.g. p0; `realm distill` leaves them out: change"
+    assert f"{says} distill.min_steps in recipe.yaml" in " ".join(realm("check", ".").out.split())
+    Path("recipe.yaml").write_text("distill: {min_steps: 1, max_steps: 1}\n")
+    assert "2 of 4 written solutions have more than 1 steps, e.g. p3" in " ".join(realm("check", ".").out.split())
+    Path("recipe.yaml").write_text("distill: {min_steps: 1}\n")
+    assert "written solutions have" not in realm("check", ".").out
+
+
 FILES: dict[str, tuple[Callable[[], object], str]] = {
     "no problems": (lambda: Path("problems.jsonl").unlink(), "ERROR problems.jsonl: not found"),
     "broken problems": (lambda: Path("problems.jsonl").write_text("{"), "ERROR problems.jsonl:1"),
@@ -291,7 +305,9 @@ def test_an_own_domain_waits_for_its_problems_and_rules(place: Path, realm: Real
     assert load_recipe("mine/recipe.yaml").student.model == "tiny-student"
     result = realm("check", "mine")
     assert result.code == 1 and "ERROR mine/problems.jsonl: not found" in " ".join(result.out.split())
-    solved = [problem(i, gold_solution=f"1. {i} + 0 = {i}.\nAnswer: {i}") for i in range(300)]
+    solved = [
+        problem(i, gold_solution=f"1. {i} + 1 = {i + 1}.\n2. {i + 1} - 1 = {i}.\nAnswer: {i}") for i in range(300)
+    ]
     write_rows(Path("mine/problems.jsonl"), solved)
     found = json.loads(realm("check", "mine", "--json").out)
     assert (found["errors"], found["warnings"]) == (0, 1)

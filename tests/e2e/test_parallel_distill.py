@@ -133,7 +133,10 @@ def test_an_interrupt_ends_all_and_keeps_what_was_done(folder: Path, whom: str) 
         if job.poll() is None:
             os.killpg(job.pid, signal.SIGKILL)
     assert job.returncode != 0
-    assert "interrupted; what was written is kept, rerun with --resume to continue" in errors
+    assert (
+        "interrupted; what was written is kept: the same command with --resume goes on (pipeline.sh: as it is)"
+        in errors
+    )
     assert [path.name for path in (run / "distill" / "checkpoints").iterdir() if path.name.startswith("step-")]
     assert (run / "distill" / "adapter" / "adapter_model.safetensors").exists()
 

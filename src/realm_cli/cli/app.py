@@ -136,7 +136,10 @@ def main(argv: list[str] | None = None) -> int:
     if code == 130:
         code = 143 if terminated else 130
         exec("")  # CPython remembers an interrupt that passed through text (a library's own exec), and would die of it
-        print("interrupted; what was written is kept, rerun with --resume to continue", file=sys.stderr)
+        print(
+            "interrupted; what was written is kept: the same command with --resume goes on (pipeline.sh: as it is)",
+            file=sys.stderr,
+        )
     return code if isinstance(code, int) else 0
 
 

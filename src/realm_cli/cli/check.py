@@ -33,7 +33,7 @@ def check(
     from realm_cli.cli.context import read_text
     from realm_cli.errors import RealmError
     from realm_cli.recipe import load_recipe
-    from realm_cli.stages.checkup import Finding, check_leftovers, check_problems, check_rules
+    from realm_cli.stages.checkup import Finding, check_leftovers, check_lengths, check_problems, check_rules
 
     folder = place if place.is_dir() else place.parent
     findings, problems = check_problems(place / "problems.jsonl" if place.is_dir() else place)
@@ -54,6 +54,7 @@ def check(
         try:
             loaded = load_recipe(chosen, [])
             findings.append(Finding("fine", f"{chosen}: student {loaded.student.model}"))
+            findings += check_lengths(problems, loaded.distill, str(chosen))
             named = loaded.data.rules
             beside = chosen.parent / named if named is not None else None  # commands run in the recipe's folder
             read_text(beside if beside is not None and beside.exists() else named, None, "rules", needed=False)

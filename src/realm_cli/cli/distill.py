@@ -78,6 +78,8 @@ def distill(
 
             raise DataError(f"{given}: not found; make it with `realm rollout` and `realm verify`, or leave it out")
     replay = replay_file(context.recipe)
+    if whole:
+        say(f"loading {context.recipe.student.model}")
     guide, trainer = make_guide(context.recipe, rules_text, notes_text, data_only=not whole, adapter=adapter)
     inputs = {"problems": path, "rules": rules, "positives": positives, "sets": sets_path, "scored": scored_path}
     inputs |= {"replay": replay, "adapter": adapter}

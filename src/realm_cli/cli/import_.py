@@ -102,12 +102,13 @@ def import_(
     for place, reason, _ in found.rejects:
         reasons.setdefault(re.sub(r" of (?:line|\w* ?row) \d+ ", " of another row ", reason), []).append(place)
     notes += found.notes
-    notes += [f"left out {len(at)} rows: {why}, e.g. {at[0]}" for why, at in list(reasons.items())[:6]]
+    notes += [f"left out {_rows(at)}: {why}, e.g. {at[0]}" for why, at in list(reasons.items())[:6]]
     solved = sum(problem.gold_solution is not None for problem in found.problems)
     if solved:
-        notes.append(f"{solved} written solutions: jsonl:{out} as --teacher teaches them")
+        notes.append(f"{solved} written solutions" + ("" if preview else f": --teacher jsonl:{out} teaches them"))
     if not preview:
-        notes.append(f"next: realm check {out}")
+        whole = out.parent if out.name == "problems.jsonl" and (out.parent / "recipe.yaml").exists() else out
+        notes.append(f"next: realm check {whole}")
     data = {
         "problems": len(found.problems),
         "rejected": len(found.rejects),
@@ -117,6 +118,10 @@ def import_(
     }
     files = [] if preview else [str(out), *([str(rejects)] if found.rejects else [])]
     show(Summary("import", data, tables, notes, files), as_json)
+
+
+def _rows(at: list[str]) -> str:
+    return "1 row" if len(at) == 1 else f"{len(at)} rows"
 
 
 def _cut(text: str, limit: int) -> str:

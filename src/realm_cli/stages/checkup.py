@@ -19,6 +19,8 @@ from realm_cli.method.answers import is_correct, known_types, numbers_in, to_num
 from realm_cli.method.contamination import contamination
 from realm_cli.method.guidance import leak_flags
 from realm_cli.method.scoring import smallest_detectable
+from realm_cli.method.steps import parse_route
+from realm_cli.recipe import DistillConfig
 from realm_cli.records import Problem
 
 Level = Literal["error", "warning", "fine"]
@@ -141,8 +143,8 @@ def _sizes(problems: Sequence[Problem]) -> Iterator[Finding]:
         level: Level = "warning" if counts["test"] < FEW_TEST else "fine"
         yield Finding(
             level,
-            f"{counts['test']} test problems: differences from {100 * least:.0f} points on can be shown "
-            f"(80 % power, where models differ on {DISCORDANT:.0%} of them)",
+            f"{counts['test']} test problems: differences from {100 * least:.0f} points on can be shown, smaller ones "
+            f"are lost in chance (80 % power, where models differ on {DISCORDANT:.0%} of them)",
         )
     long = [problem for problem in problems if len(problem.question) > TOTAL]
     if long:
@@ -209,6 +211,21 @@ def _solutions(problems: Sequence[Problem]) -> Iterator[Finding]:
             f"{len(other)} of {len(problems)} written solutions end in another number than their answer, e.g. "
             f"{other[0][0].id}: {other[0][1]} and {other[0][0].answer}; mend them, or the student learns both",
         )
+
+
+def check_lengths(problems: Sequence[Problem], config: DistillConfig, place: str) -> Iterator[Finding]:
+    """Written solutions with fewer or more steps than the recipe lets through."""
+    told = [(p, len(parse_route(p.gold_solution)[0])) for p in problems if p.split == "train" and p.gold_solution]
+    for key, limit, off in (
+        ("min_steps", config.min_steps, [p for p, n in told if n < config.min_steps]),
+        ("max_steps", config.max_steps, [p for p, n in told if n > config.max_steps]),
+    ):
+        if off:
+            yield Finding(
+                "warning",
+                f"{len(off)} of {len(told)} written solutions have {'fewer' if key == 'min_steps' else 'more'} than "
+                f"{limit} steps, e.g. {off[0].id}; `realm distill` leaves them out: change distill.{key} in {place}",
+            )
 
 
 def _last_number(problem: Problem) -> str | None:

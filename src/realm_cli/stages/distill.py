@@ -108,7 +108,8 @@ def run_distill(
     if trainer is not None:
         passes = 1 if stage.recipe.distill.rules_in_prompt > 0 else stage.recipe.distill.sft.epochs
         total = int(passes * len(samples))
-        with Appender(stage.path("metrics.jsonl")) as out, progress("fine-tuning", total) as advance:
+        label = f"fine-tuning on {len(kept)} of {len(cots)} solutions, rows"
+        with Appender(stage.path("metrics.jsonl")) as out, progress(label, total) as advance:
             seen = 0
 
             def on_metrics(row: dict[str, Any]) -> None:

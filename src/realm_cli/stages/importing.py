@@ -237,7 +237,7 @@ def _guess(drafts: Sequence[Mapping[str, Any]], notes: list[str]) -> str:
         kind, why = "choice", "every row has choices"
     elif answers and sum(map(_is_number, answers)) >= NUMBERS * len(answers):
         odd = [answer for answer in answers if not _is_number(answer)]
-        kind, why = "number", f"all but {len(odd)} answers are numbers" if odd else "every answer is a number"
+        kind, why = "number", f"all answers but {len(odd)} are numbers" if odd else "every answer is a number"
     elif any("\\" in answer or "$" in answer for answer in answers):
         kind, why = "expr", "some answers are formulas"
     elif len(distinct) <= min(LABELS, len(answers) // 3) and all(len(a.split()) <= LABEL_WORDS for a in distinct):
