@@ -82,7 +82,7 @@ def test_tables_as_people_see_them() -> None:
     ]
     assert paired.title == "Paired differences, all groups"
     assert paired.columns == ["mode", "pair", "points [95 % CI]", "differ on", "McNemar p", "detectable"]
-    assert paired.rows == [["bare", "a -> b", "0.0 [0.0, 0.0]", "0", "1", "-"]]
+    assert paired.rows == [["bare", "a -> b", "0.0 [-65.8, 65.8]", "0", "1", "-"]]
 
 
 def test_what_a_test_of_this_size_can_find() -> None:

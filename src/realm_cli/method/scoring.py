@@ -121,12 +121,17 @@ def accuracy_ci(values_by_problem: Values, seed: int, n_boot: int = 10_000) -> t
 def paired_difference(a: Values, b: Values, seed: int, n_boot: int = 10_000) -> Difference:
     """a - b per problem, 95% percentile bootstrap over problems, exact two-sided test on the problems that differ.
 
-    Mappings are joined by problem id. Raises DataError if the problems are not the same or there are none.
+    Mappings are joined by problem id. Where no problem differs the interval is that of a share of 0 (Wilson), either
+    side of 0. Raises DataError if the problems are not the same or there are none.
     """
     left, right = _paired(a, b)
     gaps = [x - y for x, y in zip(left, right, strict=True)]
     wins, losses = sum(gap > 1e-12 for gap in gaps), sum(gap < -1e-12 for gap in gaps)
-    lo, hi = _interval(_bootstrap_means(gaps, seed, n_boot))
+    if wins + losses == 0:  # every resample is the same one: as for a share of 0, on either side
+        hi = wilson(0, len(gaps))[1]
+        lo = -hi
+    else:
+        lo, hi = _interval(_bootstrap_means(gaps, seed, n_boot))
     return Difference(fmean(gaps), lo, hi, len(gaps), wins + losses, mcnemar_exact(wins, losses))
 
 
