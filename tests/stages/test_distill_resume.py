@@ -119,5 +119,5 @@ def test_progress_runs_to_the_end_of_training(tmp_path: Path) -> None:
     distill(tmp_path, [apples(i) for i in range(4)], teacher, trainer=Counted(), progress=progress, sft={"epochs": 2})
     assert moves == {
         "teacher t/4": [(1, "")] * 4,
-        "fine-tuning/8": [(2, "loss 0.500"), (2, "loss 0.500"), (4, "loss 0.500"), (0, "")],
+        "fine-tuning on 4 of 4 solutions, rows/8": [(2, "loss 0.500"), (2, "loss 0.500"), (4, "loss 0.500"), (0, "")],
     }

@@ -213,7 +213,7 @@ def test_a_few_answers_that_are_no_numbers_are_rejected() -> None:
     found = convert(table(*({"q": f"question {i}", "a": a} for i, a in enumerate(given))), QA, Options())
     assert found.problems[0].answer_type == "number" and len(found.problems) == 40
     assert [reason for _, reason, _ in found.rejects] == ["empty answer", "answer 'N/A' is no number"]
-    assert found.notes[0].startswith("answer type number: all but 1 answers are numbers")
+    assert found.notes[0].startswith("answer type number: all answers but 1 are numbers")
 
 
 def test_dev_is_taken_from_train_where_a_table_has_none() -> None:
