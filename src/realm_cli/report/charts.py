@@ -82,6 +82,7 @@ def line_chart(chart: Mapping[str, Any]) -> Markup:
         out.append(f'<text class="tick mid" x="{x(t)}" y="{HEIGHT - BOTTOM + 17}">{label(t)}</text>')
     out.append(f'<text class="tick mid" x="{LEFT + wide / 2}" y="{HEIGHT - 6}">{text(chart["x"])}</text>')
     heights = spread([y(one["points"][-1][1]) for one in series], 16, TOP + 4, TOP + tall)
+    names = []
     for number, (one, height) in enumerate(zip(series, heights, strict=True)):
         out.append(f'<g class="c{number}"><title>{text(one["name"])}</title>')
         if one["band"]:
@@ -92,9 +93,12 @@ def line_chart(chart: Mapping[str, Any]) -> Markup:
         out.append(f'<polyline class="line{" dotted" if one["dotted"] else f" d{number}"}" points="{places}"/>')
         if len(one["points"]) == 1:
             out.append(f'<circle class="dot" r="4" cx="{x(one["points"][0][0])}" cy="{y(one["points"][0][1])}"/>')
+        out.append("</g>")
         end = x(one["points"][-1][0])
-        out.append(f'<line class="lead" x1="{end + 2}" y1="{y(one["points"][-1][1])}" x2="{end + 10}" y2="{height}"/>')
-        out.append(f'<text class="name" x="{end + 13}" y="{height + 4}">{text(one["name"], LETTERS)}</text></g>')
+        lead = f'<line class="lead" x1="{end + 2}" y1="{y(one["points"][-1][1])}" x2="{end + 10}" y2="{height}"/>'
+        name = f'<text class="name" x="{end + 13}" y="{height + 4}">{text(one["name"], LETTERS)}</text>'
+        names.append(f'<g class="c{number}">{lead}{name}</g>')
+    out += names  # above all lines: a short one ends among the others
     told = "; ".join(
         f"{text(one['name'])}: {one['points'][0][1]:.4g} at {label(one['points'][0][0])}, "
         f"{one['points'][-1][1]:.4g} at {label(one['points'][-1][0])}"
