@@ -67,7 +67,7 @@ def test_odd_rows_are_shown_as_they_are(tmp_path: Path) -> None:
     ("args", "says"),
     [
         (["none.jsonl"], "none.jsonl: No such file or directory; give a .jsonl file of a run"),
-        (["r"], "r: Is a directory; give a .jsonl file of a run"),
+        (["r/verify"], "r/verify: Is a directory; give r/verify/scored.jsonl, r/verify/sets.jsonl"),
         (["empty.jsonl"], "empty.jsonl: no rows; the stage that writes it has not begun"),
         ([SCORED, "--id", "x"], "scored.jsonl: no row x; look for it with --find"),
         ([SCORED, "--find", "no such"], "scored.jsonl: no row holds 'no such'; use fewer words"),

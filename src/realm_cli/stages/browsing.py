@@ -18,6 +18,7 @@ from typing import Any
 from realm_cli.errors import DataError, printable
 
 ROW_CHARS = 1_000_000  # of a line that are read
+MOST = 12  # files of a folder that are named
 TITLE = ("split", "group", "mode", "kind", "drop_reason")
 _INNER = ("schema_version", "step_support", "step_kind", "facts", "seed")  # beside a step, or of no interest
 LONG = ("question", "text", "completion", "rationale")  # shown as blocks
@@ -55,7 +56,9 @@ class RowFile:
                         self.offsets.append(at)
                     at += len(line)
         except OSError as error:
-            raise DataError(f"{path}: {error.strerror or error}; give a .jsonl file of a run") from None
+            inside = sorted(str(file) for file in path.rglob("*.jsonl"))[:MOST] if path.is_dir() else []
+            files = ", ".join(inside) or "a .jsonl file of a run"
+            raise DataError(f"{path}: {error.strerror or error}; give {files}") from None
         if not self.offsets:
             raise DataError(f"{path}: no rows; the stage that writes it has not begun")
 
