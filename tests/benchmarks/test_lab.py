@@ -44,6 +44,8 @@ def test_every_arm_is_a_series_of_real_commands(name: str) -> None:
         context = program.commands[verb].make_context(verb, list(words))  # type: ignore[attr-defined]
         recipe = load_recipe(context.params["recipe"], context.params["set_"])
         assert (recipe.seed, recipe.engine.threads) == (0, 1)
+        bridge = recipe.train_rl.bridge
+        assert bridge.beta in (0, 40) and (bridge.all_right, bridge.drop_copied) == (1.0, False)  # as in all rows
         assert recipe.train_rl.steps == (380 if (name, verb) == ("grpo_more", "train-rl") else 300)
         assert not any(mark in word for word in words for mark in ("{base}", "{arm}", "{before}"))
     arm = arms.ARMS[name]
@@ -149,10 +151,11 @@ def test_arms_from_one_start_are_compared_by_start(tmp_path: Path) -> None:
     mean, low, high, _ = report.part(lab, "hard", "bare", "all", "realm_r1", "rft_both")
     assert mean == 12.5 and 0 <= low < mean < high <= 75
     assert report.part(lab, "hard", "bare", "all", "realm_r1", "r1_none") is None
+    assert lab.many("hard", "rft_both", "bare", "thin") == [{"a": 1.0}, {"a": 0.5}]  # seed 1: the mean of its two
     table = list(report.starts(lab, "hard", "realm_r1", ["rft_both", "r1_bridge", "r1_none", "cold"]))
     assert [line.split(" | ")[:2] for line in table[3:]] == [
         ["| routed RFT and external positives", "2"], ["| R1 with the bridge", "1"],
     ]  # fmt: skip
-    assert table[3].endswith("| -25.0 (-40.0, -10.0) |")  # dev: the start's .5 against .9 and .6, which were kept
+    assert table[3].endswith("| - |")  # no adapter is kept that is below its start on dev
     assert table[4].endswith("| -40.0 (-40.0) |")  # the best of .5, the start, and .4
     assert list(report.starts(lab, "hard", "r1_bridge", ["r1_bridge_none"])) == []

@@ -117,6 +117,7 @@ def test_written_solutions_become_a_teacher(place: Path, realm: Realm) -> None:
         "distill", "--run", "s", "--problems", "g/problems.jsonl", "--teacher", "jsonl:g/problems.jsonl", "--data-only"
     )
     assert none.code == 1 and "none of the 41 problems has a solution; import them with --solution COLUMN" in none.err
+    assert "or name a teacher that writes them (--teacher; TEACHER of pipeline.sh)" in none.err
 
 
 def test_what_is_left_of_the_sample_is_said(place: Path, realm: Realm) -> None:
@@ -324,6 +325,14 @@ def test_an_own_domain_waits_for_its_problems_and_rules(place: Path, realm: Real
     ]
 
 
+def test_an_own_domain_is_not_put_over_the_sample(place: Path, realm: Realm) -> None:
+    """Its stand-ins would be taken for the own domain's teacher and routes."""
+    assert realm("init", "mine").code == 0
+    result = realm("init", "mine", "--student", "smollm2-135m", "--force")
+    assert result.code == 1 and "mine/routes-a.jsonl: the folder holds the sample of `realm init`" in result.err
+    assert load_recipe("mine/recipe.yaml").student.model == "tiny-student"
+
+
 def test_the_pipeline_of_an_own_domain_takes_the_solutions_of_its_table(place: Path, realm: Realm) -> None:
     """Without TEACHER and ROUTES: guided distillation on what the table says, then the evaluation and the report."""
     assert realm("init", "mine", "--student", "tiny-student").code == 0
@@ -347,6 +356,12 @@ def test_the_pipeline_of_an_own_domain_takes_the_solutions_of_its_table(place: P
         stages = ["rollout", "verify", "distill", "refine", "train-rl"] if sample else ["distill"]
         assert [line.split()[0] for line in lines] == ["check", *stages, "eval", "report"]
         assert f"--teacher {teacher}" in next(line for line in lines if line.startswith("distill"))
+        if not sample:  # a model would be asked without the rules
+            environment = known | {"PATH": f"{calls.parent}:{known['PATH']}", "TEACHER": "hf:some/model"}
+            done = subprocess.run(["mine/pipeline.sh"], env=environment, capture_output=True, text=True)
+            assert done.returncode == 1 and done.stderr.splitlines()[-1] == (
+                "error: rules.md: the rules are not written yet, and hf:some/model needs them; put them in its place"
+            )
 
 
 @pytest.mark.parametrize("student", ["smollm2-135m", "Qwen/Qwen2.5-0.5B-Instruct", "a: #odd.gguf"])

@@ -18,6 +18,10 @@ distill() {
 
 echo "paths below are in $PWD" >&2
 realm check .
+if [ "${TEACHER#jsonl:}" = "$TEACHER" ] && grep -qs "(Not written yet:" rules.md; then
+  echo "error: rules.md: the rules are not written yet, and $TEACHER needs them; put them in its place" >&2
+  exit 1
+fi
 if [ "$ROUTES" = none ]; then                       # no other models: guided distillation alone
   distill
   realm eval $common --resume --compare --mode bare

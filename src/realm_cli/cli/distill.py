@@ -67,7 +67,7 @@ def distill(
         return
     path = problems_path(context, problems, measured=context.recipe.distill.buckets is not None)
     rows = load_problems(path)
-    written = context.recipe.distill.teacher.startswith("jsonl:")  # such a teacher reads no rules
+    written = context.recipe.distill.teacher.startswith("jsonl:")  # such a teacher needs no rules
     rules_text = read_text(rules or data.rules, folder / "rules.md", "rules", needed=not written)
     notes_text = read_text(notes or data.notes, folder / "notes.md", "notes")
     sets_path = existing(sets, folder / "verify" / "sets.jsonl")

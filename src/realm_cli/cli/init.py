@@ -21,9 +21,7 @@ def init(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to make.")],
     student: Annotated[
         Optional[str],  # noqa: UP045
-        typer.Option(
-            help="For a domain of your own: an instruct model (hub id, folder, .gguf, smollm2-135m), or tiny-student."
-        ),
+        typer.Option(help="For a domain of your own: an instruct model, as hub id, folder, .gguf or smollm2-135m."),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite files of the same names.")] = False,
 ) -> None:
@@ -53,6 +51,11 @@ def init(
     there = next((folder / name for name in names if (folder / name).exists()), None)
     if there is not None and not force:
         raise ArtifactError(f"{there}: exists; choose a new folder, or add --force to overwrite it")
+    left = next((folder / name for name in STAND_INS if (folder / name).exists()), None)
+    if left is not None and not sample:
+        raise ArtifactError(
+            f"{left}: the folder holds the sample of `realm init`; choose a new one for a domain of yours"
+        )
     source = Path(__file__).resolve().parents[1] / "_scaffold"
     for name, origin in copied.items():
         text = (source / origin).read_text(encoding="utf-8")
@@ -64,10 +67,11 @@ def init(
     say(f"{folder}: {', '.join(names)}")
     if sample:
         _write_sample(folder)
-        say(f"next: {script}  (runs as it is, some minutes; {folder / 'README.md'} says what to replace)")
+        say(f"next: {script}  (runs as it is, some minutes)")
         return
     write_text(folder / "notes.md", "")
-    say(f"next: realm import YOURS.csv --question text --answer label --out {folder / 'problems.jsonl'}")
+    columns = "--question text --answer label --solution explanation"
+    say(f"next: realm import YOURS.csv {columns} --out {folder / 'problems.jsonl'}")
     say(
         f"then: put the rules into {folder / 'rules.md'}, and run {script}  ({folder / 'README.md'} says what it reads)"
     )

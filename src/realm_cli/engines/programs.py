@@ -109,7 +109,10 @@ def _read(path: Path) -> dict[str, list[str]]:
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read ({error.__class__.__name__}); give a UTF-8 JSONL file") from None
     if unsolved and not texts:
-        raise DataError(f"{path}: none of the {unsolved} problems has a solution; import them with --solution COLUMN")
+        raise DataError(
+            f"{path}: none of the {unsolved} problems has a solution; import them with --solution COLUMN, or "
+            "name a teacher that writes them (--teacher; TEACHER of pipeline.sh)"
+        )
     if not texts:
         raise DataError(f"{path}: empty; each line is an object with problem_id and text")
     return texts

@@ -56,8 +56,8 @@ class RowFile:
                         self.offsets.append(at)
                     at += len(line)
         except OSError as error:
-            inside = sorted(str(file) for file in path.rglob("*.jsonl"))[:MOST] if path.is_dir() else []
-            files = ", ".join(inside) or "a .jsonl file of a run"
+            inside = sorted(str(file) for depth in ("*", "*/*") for file in path.glob(f"{depth}.jsonl"))
+            files = ", ".join(inside[:MOST]) + ", ..." * (len(inside) > MOST) or "a .jsonl file of a run"
             raise DataError(f"{path}: {error.strerror or error}; give {files}") from None
         if not self.offsets:
             raise DataError(f"{path}: no rows; the stage that writes it has not begun")

@@ -254,7 +254,7 @@ def check_leftovers(folder: Path, problems: Sequence[Problem]) -> Iterator[Findi
         yield Finding(
             "warning",
             f"{', '.join(str(folder / name) for name in left)}: for other problems than these; delete them, and name "
-            "your own in TEACHER and ROUTES (README.md)",
+            "your own in TEACHER and ROUTES (docs/your-domain.md)",
         )
 
 

@@ -1,7 +1,8 @@
 """The lab's results (benchmarks/lab): its runs in memory, and what a page of them shows.
 
-runs.jsonl holds one line per regime, arm and seed: `right` (mode -> one digit a problem, in the order of test.json
-beside it), `curve` ([step, tokens, dev metrics]), `sampled_tokens`. Usage: `data = lab_report(path)`.
+runs.jsonl holds one line per regime, arm and seed, of a seed more than one where its start was built anew: `right`
+(mode -> one digit a problem, in the order of test.json beside it), `curve` ([step, tokens, dev metrics]),
+`sampled_tokens`. Usage: `data = lab_report(path)`.
 """
 
 from __future__ import annotations
@@ -42,9 +43,16 @@ class Lab:
     def many(
         self, regime: str, arm: str, mode: str, group: str, seeds: set[int] | None = None
     ) -> list[dict[str, float]]:
-        """One mapping a run, of these seeds only where they are given."""
+        """One mapping a seed, of these seeds only where they are given; a seed's runs are averaged."""
         runs = [run for run in self.runs[regime].get(arm, []) if seeds is None or run["seed"] in seeds]
-        return [self.values(run, mode, group) for run in runs]
+        return self.by_seed(runs, mode, group)
+
+    def by_seed(self, runs: Sequence[dict[str, Any]], mode: str, group: str) -> list[dict[str, float]]:
+        """problem -> its mean over the runs of one seed, for each seed in order."""
+        found: dict[int, list[dict[str, float]]] = defaultdict(list)
+        for run in runs:
+            found[run["seed"]].append(self.values(run, mode, group))
+        return [{i: fmean(one[i] for one in found[seed]) for i in found[seed][0]} for seed in sorted(found)]
 
     def seeds(self, regime: str, arm: str) -> set[int]:
         """Which seeds of an arm are there."""
