@@ -129,7 +129,7 @@ def interval_chart(title: str, bars: Sequence[Mapping[str, Any]]) -> Markup:
             out.append(f'<text class="name end c{column % 6}" x="{right}" y="15">{text(part, 8)}</text>')
     for row, name in enumerate(names):
         middle = head + rows * (row + 0.5) + 4
-        out.append(f'<text class="name plain end" x="{start - 12}" y="{middle}">{text(name, 20)}</text>')
+        out.append(f'<text class="name plain end" x="{start - 12}" y="{middle}">{text(name, 22)}</text>')
     told = []
     for bar in bars:
         column = parts.index(bar["part"])
