@@ -220,7 +220,7 @@ ARMS: dict[str, Arm] = {
     ),
     "r1_rft_low": Arm("R1 with the bridge, without external positives", (bridged(),), RL_OUT, after="rft_routed"),
     "rft_grpo": Arm(
-        "routed RFT, then vanilla GRPO", (after_rft(train_rl__schedule="zero", **PLAIN),), RL_OUT, after="rft_routed"
+        "routed RFT, then vanilla GRPO", (after_rft(train_rl__schedule="zero"),), RL_OUT, after="rft_routed"
     ),
     "rft_twice": Arm(
         "two rounds of routed RFT",

@@ -104,6 +104,20 @@ def test_the_committed_tables_are_those_of_the_raw_results(capsys: pytest.Captur
     assert capsys.readouterr().err == ""
 
 
+def test_rows_of_one_start_began_from_one_adapter() -> None:
+    """A start is told by its seed and the tokens sampled for it: one dev accuracy at step 0, one digest where known."""
+    dev: dict[tuple[object, ...], set[str]] = {}
+    digests: dict[tuple[object, ...], set[str]] = {}
+    for row in run.read(run.OUT):
+        if arms.ARMS[row["arm"]].after == report.ROUND:
+            key = (row["regime"], row["seed"], row["sampled_tokens"]["rollout"])
+            dev.setdefault(key, set()).add(json.dumps(row["curve"][0][2], sort_keys=True))
+            digests.setdefault(key, set()).update(filter(None, [row.get("start")]))
+    assert len(dev) == 16
+    assert {len(found) for found in dev.values()} == {1}
+    assert {len(found) for found in digests.values()} <= {0, 1}
+
+
 def test_differences_and_shares_by_hand(tmp_path: Path) -> None:
     """Four problems, two of them unseen: ReaLM-R1 right on three, grpo on one."""
     (tmp_path / "test.json").write_text(json.dumps({"a": "thin", "b": "combo", "c": "unseen", "d": "unseen"}))
