@@ -31,6 +31,8 @@ def _load(name: str) -> ModuleType:
 arms = _load("arms")
 sys.modules["arms"] = arms
 run = _load("run")
+for module in ("compare", "curves"):
+    sys.modules[module] = _load(module)
 report = _load("report")
 
 
@@ -155,6 +157,7 @@ def test_arms_from_one_start_are_compared_by_start(tmp_path: Path) -> None:
         row("rft_both", 1, 21, "1111", None),
         row("realm_r1", 0, 10, "1110", 0.9), row("realm_r1", 1, 21, "1111", 0.6),
         row("r1_bridge", 0, 10, "1100", 0.4), row("r1_bridge", 1, 20, "0000", 0.5),
+        row("r1_wrong", 0, 12, "1111", 0.9),
     ]  # fmt: skip
     (tmp_path / "runs.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rows))
     lab = report.Lab(tmp_path)
@@ -166,10 +169,26 @@ def test_arms_from_one_start_are_compared_by_start(tmp_path: Path) -> None:
     assert mean == 12.5 and 0 <= low < mean < high <= 75
     assert report.part(lab, "hard", "bare", "all", "realm_r1", "r1_none") is None
     assert lab.many("hard", "rft_both", "bare", "thin") == [{"a": 1.0}, {"a": 0.5}]  # seed 1: the mean of its two
-    table = list(report.starts(lab, "hard", "realm_r1", ["rft_both", "r1_bridge", "r1_none", "cold"]))
+    table = list(report.changed(lab, "hard", "realm_r1", ["rft_both", "r1_bridge", "r1_none", "r1_wrong"]))
     assert [line.split(" | ")[:2] for line in table[3:]] == [
-        ["| routed RFT and external positives", "2"], ["| R1 with the bridge", "1"],
+        ["| routed RFT and external positives", "2 starts"], ["| R1 with the bridge", "1 start"],
+        ["| R1, wrong routes only", "1 seed"],
     ]  # fmt: skip
     assert table[3].endswith("| - |")  # no adapter is kept that is below its start on dev
     assert table[4].endswith("| -40.0 (-40.0) |")  # the best of .5, the start, and .4
-    assert list(report.starts(lab, "hard", "r1_bridge", ["r1_bridge_none"])) == []
+    assert table[5].split(" | ")[2].startswith("+25.0 [") and table[5].endswith("| - |")  # another start
+    assert list(report.changed(lab, "hard", "r1_bridge", ["r1_bridge_none"])) == []
+    assert list(report.references(lab, "hard")) == []
+    assert [report.points(value) for value in (-0.04, 0.0, -2.5, 12.34)] == ["+0.0", "+0.0", "-2.5", "+12.3"]
+
+
+def test_every_arm_has_its_part_of_the_tables() -> None:
+    parts = dict(report.parted(list(arms.ARMS)))
+    assert list(parts) == list(report.PARTS)
+    assert sorted(name for names in parts.values() for name in names) == sorted(arms.ARMS)
+    baselines, changed, bridged, first = parts.values()
+    assert {"realm_r1", "rft_both", "cold", "grpo", "always", "zero", "fade"} <= set(baselines)
+    assert {"r1_grpo", "r1_none", "r1_wrong", "r1_round2"} <= set(changed)
+    assert bridged[0] == "r1_bridge" and all(name.startswith("r1_bridge") for name in bridged)
+    assert set(first) == {*report.REFERENCE, "r1"}
+    assert set(report.REFERENCE.values()) <= set(arms.ARMS)

@@ -1,0 +1,134 @@
+"""Comparisons of the lab's runs: over the starts that two arms share, or over seeds; H1-H5; tokens; the placebo."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from arms import ARMS
+
+from realm_cli.stages.report_lab import N_BOOT, Lab, curve
+
+REALM, BRIDGE, ROUND = "realm_r1", "r1_bridge", "rft_both"  # ROUND: what both of them go on from
+
+
+def difference(
+    ours: Sequence[dict[str, float]], theirs: Sequence[dict[str, float]], *, paired: bool = False
+) -> tuple[float, float, float, float]:
+    """(mean, low, high, p) of ours - theirs in points; one mapping a run on either side, of one start where paired."""
+    from realm_cli.method.scoring import paired_difference, seeded_difference
+
+    mean, low, high = (100 * x for x in seeded_difference(ours, theirs, 0, N_BOOT, paired=paired))
+    a, b = ({i: [run[i] for run in runs] for i in runs[0]} for runs in (ours, theirs))
+    return mean, low, high, paired_difference(a, b, 0, 100).mcnemar_p
+
+
+def main_arm(lab: Lab, regime: str) -> str:
+    """ReaLM-R1, or where only the earlier one was run, that."""
+    return REALM if REALM in lab.runs[regime] else BRIDGE
+
+
+def shared_starts(lab: Lab, regime: str, one: str, other: str) -> list[tuple[int, int]]:
+    """The starts from which both arms have a run; none for arms that do not go on from the same round."""
+    rounds = {arm if arm == ROUND else ARMS[arm].after for arm in (one, other)}
+    if len(rounds) > 1 or rounds == {""}:
+        return []
+    return sorted(lab.by_start(regime, one).keys() & lab.by_start(regime, other).keys())
+
+
+def kept_on_dev(run: dict[str, Any]) -> float:
+    """Bare dev accuracy of the adapter that RL kept: the best one, its start included."""
+    return max(float(dev["dev_bare"]) for _, _, dev in run["curve"])
+
+
+def part(
+    lab: Lab, regime: str, mode: str, group: str, ours: str, theirs: str
+) -> tuple[float, float, float, float] | None:
+    """One comparison over the starts or the seeds that both arms have, or None where there are none."""
+    mine, _, other = mode.partition("/")
+    if at := shared_starts(lab, regime, ours, theirs):
+        pairs = [[lab.by_start(regime, arm)[key] for key in at] for arm in (ours, theirs)]
+        a, b = (lab.by_seed(runs, m, group) for runs, m in zip(pairs, (mine, other or mine), strict=True))
+        return difference(a, b, paired=True)
+    seeds = lab.seeds(regime, ours) & lab.seeds(regime, theirs)
+    if not seeds or (ARMS[ours].after and ARMS[ours].after == ARMS[theirs].after):
+        return None
+    a = lab.many(regime, ours, mine, group, seeds)
+    return difference(a, lab.many(regime, theirs, other or mine, group, seeds))
+
+
+def signed(found: tuple[float, float, float, float] | None) -> str:
+    """`+1.5 [-0.2, +2.9]`."""
+    return "-" if found is None else "{} [{}, {}]".format(*map(points, found[:3]))
+
+
+def points(value: float) -> str:
+    """`+1.5`; no `-0.0`."""
+    return f"{round(value, 1) + 0.0:+.1f}"
+
+
+# Hypothesis -> its parts: (mode, groups, better arm, worse arm, whether it must be above 0 or only not below). A pair
+# of modes compares the arm with the routes' own vote.
+HYPOTHESES: dict[str, tuple[str, tuple[tuple[str, str, str, str, bool], ...]]] = {
+    "H1": ("routed: ReaLM beats the plurality of the same routes and the CoT-Synthesizer",
+           (("routed/plurality", "all", REALM, REALM, True), ("routed", "all", REALM, "synth", True))),
+    "H2": ("bare: ReaLM-Zero beats vanilla GRPO, ReaLM-R1 beats SFT + GRPO",
+           (("bare", "all", "zero", "zero_grpo", True), ("bare", "all", REALM, "grpo", True))),
+    "H3": ("bare: fading beats routes to the end and is not below their abrupt end",
+           (("bare", "all", REALM, "r1_none", True), ("bare", "all", REALM, "r1_abrupt", False))),
+    "H4": ("contrast beats right routes only, bare and routed (both with the bridge)",
+           (("bare", "all", BRIDGE, f"{BRIDGE}_right", True), ("routed", "all", BRIDGE, f"{BRIDGE}_right", True))),
+    "H5": ("guided beats unguided on thin families and held-out combinations",
+           (("bare", "thin+combo", "cold", "unguided", True),)),
+}  # fmt: skip
+
+
+def hypotheses(lab: Lab, regime: str) -> Iterator[str]:
+    """H1-H5, fixed in advance: all parts must hold; p of a hypothesis is its largest part's, Holm over the five."""
+    from realm_cli.method.scoring import holm
+
+    found = {}
+    for name, (_, parts) in HYPOTHESES.items():
+        results = [part(lab, regime, *given[:4]) for given in parts]
+        if all(result is not None for result in results):
+            found[name] = [result for result in results if result is not None]
+    strict = {name: [must for *_, must in parts] for name, (_, parts) in HYPOTHESES.items()}
+    worst = [max(r[3] for r, must in zip(rows, strict[n], strict=True) if must) for n, rows in found.items()]
+    adjusted = dict(zip(found, holm(worst), strict=True))
+    yield "| hypothesis | differences in points [95 % CI] | p, Holm | verdict |"
+    yield "| --- | --- | --- | --- |"
+    for name, (text, _) in HYPOTHESES.items():
+        if name not in found:
+            yield f"| {name} {text} | not run | | |"
+            continue
+        rows = found[name]
+        shown = "; ".join(map(signed, rows))
+        enough = [low > 0 if must else high >= 0 for (_, low, high, _), must in zip(rows, strict[name], strict=True)]
+        held = all(enough) and adjusted[name] < 0.05
+        against = any(high < 0 for _, _, high, _ in rows)
+        verdict = "held" if held else "refuted in part" if against else "not shown"
+        yield f"| {name} {text} | {shown} | {adjusted[name]:.2g} | {verdict} |"
+
+
+def tokens_to_reach(lab: Lab, regime: str, key: str) -> str | None:
+    """Sampled tokens that ReaLM-R1 takes to vanilla GRPO's final dev accuracy, as a share of GRPO's, seed by seed."""
+    realm = {run["seed"]: run for run in lab.runs[regime].get(main_arm(lab, regime), [])}
+    ratios = []
+    for grpo in lab.runs[regime].get("grpo", []):
+        r1, (_, spent, last) = realm.get(grpo["seed"]), curve(grpo)[-1]
+        goal = last.get(key, 0.0)
+        if r1 is None or not goal:
+            continue
+        reached = next((tokens for _, tokens, dev in curve(r1) if dev.get(key, 0.0) >= goal), None)
+        ratios.append("never" if reached is None else f"{reached / max(spent, 1):.2f}")
+    return ", ".join(ratios) or None
+
+
+def placebo(lab: Lab, regime: str) -> Iterator[str]:
+    """What shuffled verdict labels gain over no verdict reward: where labels carry nothing, nothing."""
+    for prefix, label in (("r1", ""), (BRIDGE, ", with the bridge")):
+        for text, group in (("all", "all"), ("the unseen family", "unseen")):
+            gain = part(lab, regime, "bare", group, f"{prefix}_placebo", f"{prefix}_no_verdict")
+            if gain is not None:
+                about = f"shuffled labels minus no verdict reward{label}"
+                yield f"The placebo's gain ({about}), bare, {text}: {signed(gain)}."
