@@ -156,8 +156,12 @@ def varied(prefix: str, about: str, main: str, learn: Callable[..., Command]) ->
 
 ARMS: dict[str, Arm] = {
     "cold": Arm("guided SFT: the cold start"),
-    "sft_all": Arm("SFT on all external routes", (sft(EXTERNAL, distill__correct_only="false"),), SFT_OUT),
-    "sft_pos": Arm("SFT on external positives (RFT)", (sft(EXTERNAL),), SFT_OUT),
+    "sft_all": Arm(
+        "SFT on all external routes",
+        (sft(EXTERNAL, distill__correct_only="false", distill__keep_per_problem=8),),
+        SFT_OUT,
+    ),
+    "sft_pos": Arm("SFT on external positives (RFT)", (sft(EXTERNAL, distill__keep_per_problem=8),), SFT_OUT),
     "rft_own": Arm("RFT on own samples", (sample(), sft(MINE)), SFT_OUT),
     "rft_routed": Arm("routed RFT: own solutions found with routes", (sample("--routed", *SETS), sft(MINE)), SFT_OUT),
     "rft_more": Arm(
@@ -284,7 +288,7 @@ ARMS: dict[str, Arm] = {
                 "{base}/verify/sets.jsonl",
                 "--teacher",
                 EXTERNAL,
-                *settings(distill__keep_per_problem=1),
+                *settings(distill__keep_per_problem=1, distill__rule_check="false"),
             ),
         ),
         SFT_OUT,

@@ -83,6 +83,9 @@ class Replay(Protocol):
     def expect(self, problem_ids: Sequence[str]) -> None:
         """DataError where it has none of any of these: all that a stage works on, also those done before."""
 
+    def most(self, problem_ids: Sequence[str]) -> int:
+        """The most texts that it has of one of these problems."""
+
 
 class NllScorer(Protocol):
     """Scores text under a model (used by the hard-to-imitate filter and the belief probe)."""

@@ -82,7 +82,7 @@ class DistillConfig(Block):
     """Guided CoT distillation (method.md section 3)."""
 
     teacher: str = "oracle"
-    n: int = Field(4, ge=1)
+    n: int = Field(4, ge=1)  # solutions a problem that a model is asked for; of a file (jsonl:) all are read
     temperature: float = Field(0.7, ge=0)
     top_p: float = Field(0.95, gt=0, le=1)
     max_tokens: int = Field(512, ge=1)

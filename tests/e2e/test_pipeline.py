@@ -64,8 +64,9 @@ def test_every_cpu_recipe_runs(recipe: str, tmp_path: Path, capsys: pytest.Captu
         assert (run / "distill" / "adapter" / "adapter_model.safetensors").is_file()
     refined = not zero and "smollm2" not in recipe
     if refined:
-        assert realm("refine", recipe, run, settings=(*settings, "refine.n=2")) == 0
+        assert realm("refine", recipe, run, settings=(*settings, "refine.n=2", "distill.n=1")) == 0
         own = rows(run / "refine" / "rollout" / "routes.jsonl")
+        assert len(rows(run / "refine" / "distill" / "teacher.jsonl")) == len(own)  # all of them may be learned
         assert len(own) == 2 * len({row["problem_id"] for row in own}) > 0
         assert all(row["source"].endswith("+routes") for row in own)
         assert {row["kind"] for row in rows(run / "refine" / "distill" / "sft.jsonl")} >= {"positive"}

@@ -289,6 +289,19 @@ def test_a_rerun_does_not_refuse_written_text_for_the_problems_that_it_lacks(tmp
         distill(tmp_path / "other", [apples(1)], JsonlGenerator(tmp_path / "t.jsonl"))
 
 
+def test_all_written_solutions_are_read_whatever_is_asked_of_models(tmp_path: Path) -> None:
+    """What a file has beyond `distill.n`, and so the samples of `refine.n` beyond it, was left out once."""
+    rows = [{"problem_id": "p0", "text": cot(*slip(0, 1)) if i < 5 else good(0)} for i in range(6)]
+    rows.append({"problem_id": "p1", "text": good(1)})
+    (tmp_path / "t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    problems = [apples(0), apples(1)]
+    teacher = JsonlGenerator(tmp_path / "t.jsonl")
+    distill(tmp_path, problems, teacher, guide={"retry": False})
+    assert (teacher.most(["p0", "p1"]), teacher.most(["p1", "p2"]), teacher.most([])) == (6, 1, 0)
+    assert list(guided(tmp_path)) == [*(f"p0/cot/{i}" for i in range(6)), "p1/cot/0"]
+    assert [i for i, cot in guided(tmp_path).items() if cot.kept] == ["p0/cot/5", "p1/cot/0"]
+
+
 def test_a_truncated_cot_is_not_correct(tmp_path: Path) -> None:
     teacher = ScriptedGenerator({"p0": [good(0) + " and so on"], "p1": [good(1)]})
     distill(tmp_path, [apples(0), apples(1)], teacher, max_tokens=len(good(1).split()), retry_with_label=False)

@@ -78,6 +78,10 @@ class JsonlGenerator:
                 "check problem_id"
             )
 
+    def most(self, problem_ids: Sequence[str]) -> int:
+        """The most texts of one of these problems (protocols.Replay)."""
+        return max((len(self._texts.get(i, ())) for i in problem_ids), default=0)
+
     def generate(
         self, requests: Sequence[GenRequest], params: SamplingParams
     ) -> Iterator[tuple[int, list[Completion]]]:

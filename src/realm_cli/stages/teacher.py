@@ -31,7 +31,7 @@ class Guide:
     rule_check: RuleCheck | None = None
     scorer: NllScorer | None = None
     count_tokens: Callable[[str], int] = len
-    tries: int | None = None  # samples per problem; None = recipe.distill.n
+    tries: int | None = None  # samples per problem; None = recipe.distill.n, of written text all
     retry: bool = True  # ask once more with the label shown; off for programs and written text
 
 
@@ -41,9 +41,11 @@ def collect_cots(stage: Stage, problems: Sequence[Problem], guide: Guide, progre
     path = stage.path("teacher.jsonl")
     have = kept_rows(path, GuidedCoT)
     failures = Failures(stage.path("errors.jsonl"))
-    if isinstance(guide.teacher, Replay):
-        guide.teacher.expect([problem.id for problem in problems])
     tries = guide.tries or config.n
+    if isinstance(guide.teacher, Replay):
+        asked = [problem.id for problem in problems]
+        guide.teacher.expect(asked)
+        tries = guide.teacher.most(asked)  # what is written is read whole; `n` is for models
     for with_label, n in ((False, tries), (True, 1)):
         todo = problems
         if with_label:
