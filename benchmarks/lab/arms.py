@@ -300,3 +300,7 @@ BASES = {
     "base_rule_qa": {"distill__mix": "{guided: 0.7, mrpv: 0.08, replay: 0.22, rule_qa: 0.05}"},
 }
 SMOKE = ("cold", "realm_r1", "grpo")
+FIVE_SEEDS = (  # of regime hard: what H1-H5 compare; all else has three
+    "cold", "grpo", "synth", "zero", "zero_grpo", "unguided", "rft_both", "realm_r1", "r1_none", "r1_abrupt",
+    "r1_bridge", "r1_bridge_right",
+)  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from statistics import fmean
 from typing import Any
 
 from arms import ARMS
@@ -132,3 +133,57 @@ def placebo(lab: Lab, regime: str) -> Iterator[str]:
             if gain is not None:
                 about = f"shuffled labels minus no verdict reward{label}"
                 yield f"The placebo's gain ({about}), bare, {text}: {signed(gain)}."
+
+
+# What the pilot found, as differences: (its point, what, regime, mode, group, better or later arm, the other).
+PILOT = (
+    ("1", "fading routes, no bridge, minus vanilla GRPO", "hard", "bare", "all", "fade", "grpo"),
+    ("1", "the same", "hard", "bare", "unseen", "fade", "grpo"),
+    ("2", "fade and bridge minus vanilla GRPO", "hard", "bare", "unseen", "r1", "grpo"),
+    ("2", "bridge, routes to the end, minus vanilla GRPO", "hard", "bare", "unseen", "no_fade", "grpo"),
+    ("2", "routed RFT minus bridge, routes to the end", "hard", "bare", "unseen", "rft_routed", "no_fade"),
+    ("3", "SFT on external positives minus the cold start", "open", "bare", "all", "sft_pos", "cold"),
+    ("3", "ReaLM-R1 minus SFT on external positives", "open", "bare", "all", REALM, "sft_pos"),
+    ("4", "both signs minus right routes only, with the bridge", "hard", "routed", "all", BRIDGE, f"{BRIDGE}_right"),
+    ("4", "one route a prompt minus both signs, bridge", "hard", "routed", "all", f"{BRIDGE}_one_route", BRIDGE),
+    ("4", "no verdict reward minus with it, with the bridge", "hard", "bare", "all", f"{BRIDGE}_no_verdict", BRIDGE),
+    ("5", "routes to the end minus cosine fade", "hard", "bare", "all", "r1_none", REALM),
+    ("5", "asymptotic minus cosine fade", "hard", "bare", "all", "r1_asymptotic", REALM),
+    ("5", "fade in steps minus cosine fade", "hard", "bare", "all", "r1_step", REALM),
+    ("5", "adaptive minus cosine fade", "hard", "bare", "all", "r1_adaptive", REALM),
+    ("7", "SFT on all external routes minus the cold start", "hard", "routed", "all", "sft_all", "cold"),
+    ("7", "SFT on external positives minus the cold start", "hard", "routed", "all", "sft_pos", "cold"),
+    ("8", "ReaLM-R1 minus SFT + vanilla GRPO, equal tokens", "hard", "bare", "all", REALM, "grpo_more"),
+    ("8", "ReaLM-R1 minus routed RFT, equal tokens", "hard", "bare", "all", REALM, "rft_more"),
+)  # fmt: skip
+
+
+def pilot(lab: Lab) -> Iterator[str]:
+    """The differences by which the pilot's points are judged."""
+    yield "| point | difference | regime, mode, problems | over | points [95 % CI] |"
+    yield "| --- | --- | --- | --- | --- |"
+    for point, about, regime, mode, group, ours, theirs in PILOT:
+        found = part(lab, regime, mode, group, ours, theirs)
+        if found is not None:
+            where = f"{regime}, {mode}, {group} | {over(lab, regime, ours, theirs)}"
+            yield f"| {point} | {about} | {where} | {signed(found)} |"
+    without = [
+        {i: value for i, value in lab.values(run, "routed", "all").items() if not lab.values(run, "any", "all")[i]}
+        for run in lab.runs["hard"].get(REALM, [])
+    ]
+    if without:
+        share = fmean(fmean(run.values()) for run in without)
+        about = "ReaLM-R1, no shown route right: share answered right"
+        yield f"| 6 | {about} | hard, routed | {counted(len(without), 'run')} | {100 * share:.1f} |"
+
+
+def over(lab: Lab, regime: str, ours: str, theirs: str) -> str:
+    """`3 starts` or `5 seeds`: what a comparison is over."""
+    if at := shared_starts(lab, regime, ours, theirs):
+        return counted(len(at), "start")
+    return counted(len(lab.seeds(regime, ours) & lab.seeds(regime, theirs)), "seed")
+
+
+def counted(n: int, what: str) -> str:
+    """`1 seed`, `3 seeds`."""
+    return f"{n} {what}{'s' * (n != 1)}"

@@ -31,7 +31,9 @@ from compare import (  # noqa: E402
     hypotheses,
     kept_on_dev,
     main_arm,
+    over,
     part,
+    pilot,
     placebo,
     points,
     shared_starts,
@@ -181,16 +183,15 @@ def changed(lab: Lab, regime: str, against: str, names: Sequence[str]) -> Iterat
     for arm in [name for name in names if name != against]:
         cells = [signed(part(lab, regime, *view, arm, against)) for view in VIEWS]
         at = shared_starts(lab, regime, arm, against)
-        seeds = len(lab.seeds(regime, arm) & lab.seeds(regime, against))
         told = "-"  # with a round of its own, or without RL: the best of a run and its start is never below the start
         if at and arm != ROUND:
             theirs, ours = lab.by_start(regime, arm), lab.by_start(regime, against)
             gains = [100 * (kept_on_dev(theirs[key]) - kept_on_dev(ours[key])) for key in at]
             told = f"{points(fmean(gains))} ({', '.join(map(points, gains))})"
         if cells[0] != "-":
-            n, what = (len(at), "start") if at else (seeds, "seed")
-            over = f"{n} {what}{'s' * (n > 1)}"
-            rows.append(f"| {ARMS[arm].about} | {over} | " + " | ".join([*cells, told]) + " |")
+            rows.append(
+                f"| {ARMS[arm].about} | {over(lab, regime, arm, against)} | " + " | ".join([*cells, told]) + " |"
+            )
     if rows:
         yield ""
         yield f"| minus {ARMS[against].about} | over | bare all | bare unseen | routed all | kept on dev |"
@@ -215,6 +216,7 @@ def parts(lab: Lab) -> dict[str, str]:
                 lines.append(f"Share of GRPO's tokens that R1 needs for GRPO's last dev accuracy, {label}: {ratio}.")
         lines += placebo(lab, regime)
         out[regime] = "\n".join(lines).strip()
+    out["pilot"] = "\n".join(pilot(lab))
     return out
 
 

@@ -24,7 +24,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from arms import ARMS, BASES, DATA_SEED, REGIMES, SIZES, SMOKE, SOLVERS, Command, settings
+from arms import ARMS, BASES, DATA_SEED, FIVE_SEEDS, REGIMES, SIZES, SMOKE, SOLVERS, Command, settings
 
 ROOT = Path(__file__).resolve().parents[2]
 OUT = ROOT / "benchmarks" / "results" / "lab" / "runs.jsonl"
@@ -46,10 +46,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     have = done(a.out)
     todo = [
         (regime, seed, arm)
-        for seed in a.seeds
+        for seed in a.seeds or map(str, range(5))
         for arm in a.arms
         for regime in a.regimes
-        if (regime, seed, arm, a.steps) not in have
+        if (a.seeds or seed in usual_seeds(regime, arm)) and (regime, seed, arm, a.steps) not in have
     ]
     failed = []
     with ThreadPoolExecutor(a.jobs) as pool:
@@ -65,7 +65,7 @@ def arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     listed = {"type": lambda text: text.split(",")}
     parser.add_argument("--arms", **listed, default=list(ARMS))
-    parser.add_argument("--seeds", **listed, default=["0", "1", "2"])
+    parser.add_argument("--seeds", **listed, help="default: three, five for what H1-H5 compare")
     parser.add_argument("--regimes", **listed, default=list(REGIMES))
     parser.add_argument("--steps", type=int, default=STEPS, help="of reinforcement learning")
     parser.add_argument("--jobs", type=int, default=max(1, len(os.sched_getaffinity(0))))
@@ -94,6 +94,16 @@ def read(path: Path) -> list[dict[str, Any]]:
 def done(path: Path) -> set[tuple[str, str, str, int]]:
     """(regime, seed, arm, steps) of the runs that a results file holds."""
     return {(row["regime"], str(row["seed"]), row["arm"], row["steps"]) for row in read(path)}
+
+
+def row_key(row: dict[str, Any]) -> tuple[Any, ...]:
+    """What tells a row from all others: the run, and the tokens sampled before its reinforcement learning."""
+    return (*(row[key] for key in ("regime", "seed", "arm", "steps")), row["sampled_tokens"]["rollout"])
+
+
+def usual_seeds(regime: str, arm: str) -> list[str]:
+    """The seeds of an arm unless others are asked for."""
+    return [str(seed) for seed in range(5 if regime == "hard" and arm in FIVE_SEEDS else 3)]
 
 
 def folder(a: argparse.Namespace, regime: str, seed: str, name: str) -> Path:
@@ -143,8 +153,10 @@ def one(a: argparse.Namespace, regime: str, seed: str, name: str) -> int:
         if code:
             return code
         seconds[command[0]] = round(seconds.get(command[0], 0.0) + time.monotonic() - started, 1)
-    if name in ARMS and (regime, seed, name, a.steps) not in done(a.out):
-        row = collect(a, regime, seed, name, place, seconds)
+    if name not in ARMS:
+        return 0
+    row = collect(a, regime, seed, name, place, seconds)
+    if row_key(row) not in map(row_key, read(a.out)):  # a round of RFT that is built anew has a row of its own
         with a.out.open("a", encoding="utf-8") as out:
             out.write(json.dumps(row) + "\n")
     return 0

@@ -65,6 +65,21 @@ def test_arms_that_others_go_on_from_come_first() -> None:
     assert run.waves([]) == [[], []]
 
 
+def test_what_the_hypotheses_compare_has_five_seeds() -> None:
+    compared = {
+        arm for _, parts in sys.modules["compare"].HYPOTHESES.values() for *_, a, b, _ in parts for arm in (a, b)
+    }
+    assert compared | {report.ROUND} == set(arms.FIVE_SEEDS)
+    assert run.usual_seeds("hard", "grpo") == ["0", "1", "2", "3", "4"]
+    assert run.usual_seeds("open", "grpo") == run.usual_seeds("hard", "always") == ["0", "1", "2"]
+
+
+def test_a_round_that_is_built_anew_has_a_row_of_its_own() -> None:
+    row = {"regime": "hard", "seed": 0, "arm": "rft_both", "steps": 300, "sampled_tokens": {"rollout": 5, "rl": 7}}
+    assert run.row_key(row) == ("hard", 0, "rft_both", 300, 5)
+    assert len({run.row_key(one) for one in run.read(run.OUT)}) == len(run.read(run.OUT))
+
+
 def test_bases_are_real_commands_too(tmp_path: Path) -> None:
     options = run.arguments(["--smoke", "--work", str(tmp_path / "lab")])
     program = typer.main.get_command(app)
@@ -141,6 +156,9 @@ def test_differences_and_shares_by_hand(tmp_path: Path) -> None:
     assert report.part(lab, "hard", "routed/plurality", "all", "realm_r1", "realm_r1")[0] == 25.0
     assert report.tokens_to_reach(lab, "hard", "dev_bare") == "0.60"
     assert report.tokens_to_reach(lab, "hard", "dev_bare/unseen") is None
+    assert list(report.pilot(lab))[2:] == [
+        "| 6 | ReaLM-R1, no shown route right: share answered right | hard, routed | 1 run | 33.3 |"
+    ]
 
 
 def test_arms_from_one_start_are_compared_by_start(tmp_path: Path) -> None:
