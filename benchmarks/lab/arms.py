@@ -49,6 +49,7 @@ def settings(**values: Any) -> Command:
 
 PROBLEMS = ("--problems", "{base}/rollout/problems.jsonl")
 SETS = ("--sets", "{base}/verify/sets.jsonl")
+SCORED = ("--scored", "{base}/verify/scored.jsonl")
 COLD = ("--adapter", "{base}/distill/adapter")
 BEFORE = ("--adapter", "{before}/distill/adapter")
 MADE = ("--adapter", "{arm}/distill/adapter")
@@ -81,8 +82,7 @@ def no_fade(**values: Any) -> Command:
 def sft(teacher: str, *more: str, **values: Any) -> Command:
     """Fine-tuning of the cold start on written solutions, without the domain's own checks."""
     given = {"distill__problems": "train", "distill__rule_check": "false", "distill__keep_per_problem": 4, **values}
-    extra = ("--sets", "{base}/verify/sets.jsonl", "--scored", "{base}/verify/scored.jsonl")
-    return ("distill", *PROBLEMS, *extra, *COLD, "--teacher", teacher, *settings(**given), *more)
+    return ("distill", *PROBLEMS, *SETS, *SCORED, *COLD, "--teacher", teacher, *settings(**given), *more)
 
 
 def own_sets(**values: Any) -> Command:
@@ -156,6 +156,13 @@ def varied(prefix: str, about: str, main: str, learn: Callable[..., Command]) ->
 
 ARMS: dict[str, Arm] = {
     "cold": Arm("guided SFT: the cold start"),
+    "cold_longer": Arm("guided SFT, twice as long", (("distill", *PROBLEMS, *SETS, *SCORED, *COLD),), SFT_OUT),
+    "grpo_longer": Arm(
+        "guided SFT, twice as long, then vanilla GRPO",
+        (rl(start=BEFORE, train_rl__schedule="zero", **PLAIN),),
+        RL_OUT,
+        after="cold_longer",
+    ),
     "sft_all": Arm(
         "SFT on all external routes",
         (sft(EXTERNAL, distill__correct_only="false", distill__keep_per_problem=8),),
@@ -175,7 +182,7 @@ ARMS: dict[str, Arm] = {
         SFT_OUT,
     ),
     "instructor": Arm(
-        "error-tailored guided SFT (LLMs-as-Instructor)",
+        "guided SFT again, on what it fails of the taught problems (LLMs-as-Instructor)",
         (
             sample(),
             (
@@ -189,7 +196,7 @@ ARMS: dict[str, Arm] = {
         SFT_OUT,
     ),
     "synth": Arm(
-        "CoT-Synthesizer: SFT on routed prompts only",
+        "CoT-Synthesizer: SFT on routed prompts of the taught problems (a fifth of the rows is bare)",
         (
             (
                 "distill",

@@ -42,6 +42,12 @@ def kept_on_dev(run: dict[str, Any]) -> float:
     return max(float(dev["dev_bare"]) for _, _, dev in run["curve"])
 
 
+def kept_start(run: dict[str, Any]) -> bool:
+    """Whether no later adapter was as good on dev as the start, which was kept: then RL changed nothing."""
+    first, *later = (float(dev["dev_bare"]) for _, _, dev in run["curve"])
+    return bool(later) and max(later) < first
+
+
 def part(
     lab: Lab, regime: str, mode: str, group: str, ours: str, theirs: str
 ) -> tuple[float, float, float, float] | None:
@@ -123,6 +129,13 @@ def tokens_to_reach(lab: Lab, regime: str, key: str) -> str | None:
         reached = next((tokens for _, tokens, dev in curve(r1) if dev.get(key, 0.0) >= goal), None)
         ratios.append("never" if reached is None else f"{reached / max(spent, 1):.2f}")
     return ", ".join(ratios) or None
+
+
+def without_unseen(lab: Lab, regime: str) -> Iterator[str]:
+    """H1's second half where the CoT-Synthesizer was taught: the unseen family has no solutions to learn from."""
+    found = part(lab, regime, "routed", "covered+thin+combo", REALM, "synth")
+    if found is not None:
+        yield f"H1 without the unseen family, ReaLM-R1 minus the CoT-Synthesizer, routed: {signed(found)}."
 
 
 def placebo(lab: Lab, regime: str) -> Iterator[str]:

@@ -30,6 +30,7 @@ from compare import (  # noqa: E402
     ROUND,
     hypotheses,
     kept_on_dev,
+    kept_start,
     main_arm,
     over,
     part,
@@ -39,8 +40,10 @@ from compare import (  # noqa: E402
     shared_starts,
     signed,
     tokens_to_reach,
+    without_unseen,
 )
 from curves import plots  # noqa: E402
+from fresh import on_new  # noqa: E402
 
 from realm_cli.stages.report_lab import Lab, mean_interval  # noqa: E402
 from realm_cli.stages.summary import interval  # noqa: E402
@@ -183,19 +186,21 @@ def changed(lab: Lab, regime: str, against: str, names: Sequence[str]) -> Iterat
     for arm in [name for name in names if name != against]:
         cells = [signed(part(lab, regime, *view, arm, against)) for view in VIEWS]
         at = shared_starts(lab, regime, arm, against)
-        told = "-"  # with a round of its own, or without RL: the best of a run and its start is never below the start
-        if at and arm != ROUND:
-            theirs, ours = lab.by_start(regime, arm), lab.by_start(regime, against)
+        told, kept = "-", "-"  # with a round of its own, or without RL: a run is never below its start on dev
+        theirs, ours = lab.by_start(regime, arm), lab.by_start(regime, against)
+        if at and arm == ROUND:
+            kept = f"{ARMS[against].about}: {sum(kept_start(ours[key]) for key in at)} of {len(at)}"
+        elif at:
             gains = [100 * (kept_on_dev(theirs[key]) - kept_on_dev(ours[key])) for key in at]
             told = f"{points(fmean(gains))} ({', '.join(map(points, gains))})"
+            kept = f"{sum(kept_start(theirs[key]) for key in at)} of {len(at)}"
         if cells[0] != "-":
-            rows.append(
-                f"| {ARMS[arm].about} | {over(lab, regime, arm, against)} | " + " | ".join([*cells, told]) + " |"
-            )
+            line = [ARMS[arm].about, over(lab, regime, arm, against), *cells, told, kept]
+            rows.append(f"| {' | '.join(line)} |")
     if rows:
         yield ""
-        yield f"| minus {ARMS[against].about} | over | bare all | bare unseen | routed all | kept on dev |"
-        yield "| --- | --- | --- | --- | --- | --- |"
+        yield f"| minus {ARMS[against].about} | over | bare all | bare unseen | routed all | kept on dev | start kept |"
+        yield "| --- | --- | --- | --- | --- | --- | --- |"
         yield from rows
 
 
@@ -207,6 +212,7 @@ def parts(lab: Lab) -> dict[str, str]:
             continue
         lines = [f"Regime *{regime}*: {about}.", "", *table(lab, regime), *differences(lab, regime)]
         by_part = dict(parted([name for name in ARMS if name in lab.runs[regime]]))
+        lines += on_new(lab, regime, by_part.get(PARTS[0], []))
         lines += changed(lab, regime, REALM, [ROUND, BRIDGE, *by_part.get(PARTS[1], [])])
         lines += changed(lab, regime, BRIDGE, [ROUND, *by_part.get(PARTS[2], [])])
         lines += [*references(lab, regime), "", *hypotheses(lab, regime), ""]
@@ -214,7 +220,7 @@ def parts(lab: Lab) -> dict[str, str]:
             ratio = tokens_to_reach(lab, regime, key)
             if ratio:
                 lines.append(f"Share of GRPO's tokens that R1 needs for GRPO's last dev accuracy, {label}: {ratio}.")
-        lines += placebo(lab, regime)
+        lines += [*without_unseen(lab, regime), *placebo(lab, regime)]
         out[regime] = "\n".join(lines).strip()
     out["pilot"] = "\n".join(pilot(lab))
     return out

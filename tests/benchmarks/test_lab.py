@@ -31,7 +31,7 @@ def _load(name: str) -> ModuleType:
 arms = _load("arms")
 sys.modules["arms"] = arms
 run = _load("run")
-for module in ("compare", "curves"):
+for module in ("compare", "curves", "fresh"):
     sys.modules[module] = _load(module)
 report = _load("report")
 
@@ -192,12 +192,30 @@ def test_arms_from_one_start_are_compared_by_start(tmp_path: Path) -> None:
         ["| routed RFT and external positives", "2 starts"], ["| R1 with the bridge", "1 start"],
         ["| R1, wrong routes only", "1 seed"],
     ]  # fmt: skip
-    assert table[3].endswith("| - |")  # no adapter is kept that is below its start on dev
-    assert table[4].endswith("| -40.0 (-40.0) |")  # the best of .5, the start, and .4
-    assert table[5].split(" | ")[2].startswith("+25.0 [") and table[5].endswith("| - |")  # another start
+    assert table[3].endswith("| - | ReaLM-R1: 0 of 2 |")  # no adapter is kept that is below its start on dev
+    assert table[4].endswith("| -40.0 (-40.0) | 1 of 1 |")  # the best of .5, the start, and .4
+    assert table[5].split(" | ")[2].startswith("+25.0 [") and table[5].endswith("| - | - |")  # another start
     assert list(report.changed(lab, "hard", "r1_bridge", ["r1_bridge_none"])) == []
     assert list(report.references(lab, "hard")) == []
     assert [report.points(value) for value in (-0.04, 0.0, -2.5, 12.34)] == ["+0.0", "+0.0", "-2.5", "+12.3"]
+
+
+def test_new_derivations_are_those_that_no_training_problem_has(tmp_path: Path) -> None:
+    test = json.loads(run.OUT.with_name("test.json").read_text())
+    new = sys.modules["fresh"].new_derivations(test)
+    assert list(new) == list(test) and all(group in (test[i], "known") for i, group in new.items())
+    assert {group: list(new.values()).count(group) for group in ("covered", "thin", "combo", "unseen")} == {
+        "covered": 21, "thin": 31, "combo": 135, "unseen": 46,
+    }  # fmt: skip
+    right = "".join("1" if group == "unseen" else "0" for group in new.values())
+    rows = [
+        {"regime": "hard", "arm": "realm_r1", "seed": 0, "right": {"bare": right}, "sampled_tokens": {"rollout": 0}}
+    ]
+    (tmp_path / "test.json").write_text(json.dumps(test))
+    (tmp_path / "runs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    lines = list(sys.modules["fresh"].on_new(report.Lab(tmp_path), "hard", ["realm_r1"]))
+    assert lines[1].endswith("| all (233) | combo (135) | unseen (46) |")
+    assert lines[3].startswith("| ReaLM-R1 | 1 | 19.7 [") and lines[3].endswith("| 100.0 [100.0, 100.0] |")
 
 
 def test_every_arm_has_its_part_of_the_tables() -> None:
