@@ -40,11 +40,12 @@ def on_new(lab: Lab, regime: str, names: Sequence[str]) -> Iterator[str]:
     counts = {"all": sum(n for group, n in sizes.items() if group != KNOWN), **sizes}
     head = " | ".join(f"{title} ({counts.get(title, 0)})" for title, _ in COLUMNS)
     yield ""
-    yield f"| bare, derivations that no training problem has | seeds | {head} |"
-    yield "| --- | --- |" + " --- |" * len(COLUMNS)
+    yield f"| bare, derivations that no training problem has | seeds | {head} | ReaLM-R1 minus it, unseen |"
+    yield "| --- | --- |" + " --- |" * (len(COLUMNS) + 1)
     for arm in names:
         cells = [interval(*mean_interval(new.many(regime, arm, "bare", group))) for _, group in COLUMNS]
+        cells.append("-" if arm == REALM else signed(part(new, regime, "bare", "unseen", REALM, arm)))
         yield f"| {ARMS[arm].about} | {len(lab.seeds(regime, arm))} | " + " | ".join(cells) + " |"
     gains = [signed(part(new, regime, "bare", group, REALM, ROUND)) for _, group in COLUMNS]
     if gains[0] != "-":
-        yield "| *ReaLM-R1 minus its start, points* | | " + " | ".join(gains) + " |"
+        yield "| *ReaLM-R1 minus its start, points* | | " + " | ".join(gains) + " | |"
