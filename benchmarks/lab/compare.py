@@ -24,11 +24,6 @@ def difference(
     return mean, low, high, paired_difference(a, b, 0, 100).mcnemar_p
 
 
-def main_arm(lab: Lab, regime: str) -> str:
-    """ReaLM-R1, or where only the earlier one was run, that."""
-    return REALM if REALM in lab.runs[regime] else BRIDGE
-
-
 def shared_starts(lab: Lab, regime: str, one: str, other: str) -> list[tuple[int, int]]:
     """The starts from which both arms have a run; none for arms that do not go on from the same round."""
     rounds = {arm if arm == ROUND else ARMS[arm].after for arm in (one, other)}
@@ -119,7 +114,7 @@ def hypotheses(lab: Lab, regime: str) -> Iterator[str]:
 
 def tokens_to_reach(lab: Lab, regime: str, key: str) -> str | None:
     """Sampled tokens that ReaLM-R1 takes to vanilla GRPO's final dev accuracy, as a share of GRPO's, seed by seed."""
-    realm = {run["seed"]: run for run in lab.runs[regime].get(main_arm(lab, regime), [])}
+    realm = {run["seed"]: run for run in lab.runs[regime].get(REALM, [])}
     ratios = []
     for grpo in lab.runs[regime].get("grpo", []):
         r1, (_, spent, last) = realm.get(grpo["seed"]), curve(grpo)[-1]

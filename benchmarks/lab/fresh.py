@@ -1,4 +1,4 @@
-"""Accuracy on test problems whose derivation no training problem has, word for word.
+"""Derivations: accuracy on test problems whose derivation no training problem has, and what wrong routes hold of one.
 
 No question stands in two splits, but parcels that differ in what their rules do not ask have one derivation, and a
 model that has learned it by heart need not reckon. Training problems of the unseen family are in RL and `refine`,
@@ -7,12 +7,16 @@ without solutions.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
+from pathlib import Path
+from statistics import fmean
+from tempfile import TemporaryDirectory
 
 from arms import ARMS, DATA_SEED, SIZES
 from compare import REALM, ROUND, part, signed
+from run import make_files, read
 
 from realm_cli.stages.report_lab import Lab, mean_interval
 from realm_cli.stages.summary import interval
@@ -49,3 +53,33 @@ def on_new(lab: Lab, regime: str, names: Sequence[str]) -> Iterator[str]:
     gains = [signed(part(new, regime, "bare", group, REALM, ROUND)) for _, group in COLUMNS]
     if gains[0] != "-":
         yield "| *ReaLM-R1 minus its start, points* | | " + " | ".join(gains) + " | |"
+
+
+def shared_steps(regime: str, seed: int = 0) -> Iterator[str]:
+    """What the external routes of the unseen family's training problems hold of its derivations, step by step."""
+    with TemporaryDirectory() as folder:
+        make_files(Path(folder), regime, seed, SIZES)
+        problems = [row for row in read(Path(folder) / "problems.jsonl") if row["split"] == "train"]
+        texts = defaultdict(list)
+        for row in read(Path(folder) / "external.jsonl"):
+            texts[row["problem_id"]].append(row["text"])
+    shares, whole = [], []
+    for problem in (row for row in problems if row["group"] == "unseen"):
+        routes = [operations(text) for text in texts[problem["id"]]]
+        counts = Counter(step for route in routes for step in route)
+        shares += [counts[step] / len(routes) for step in operations(problem["gold_solution"])]
+        agreed = {step for step, n in counts.items() if n > len(routes) / 2}
+        whole.append(agreed == operations(problem["gold_solution"]))
+    yield ""
+    yield (
+        f"External routes of the unseen family's training problems, seed {seed}: a step of the derivation stands in "
+        f"{100 * fmean(shares):.0f} % of the routes; the steps that more than half of them have are the whole "
+        f"derivation for {100 * fmean(whole):.0f} %."
+    )
+
+
+def operations(text: str) -> set[str]:
+    """The steps of a solution without their results: `zone + 14`."""
+    from realm_cli.method.steps import parse_route
+
+    return {step.rpartition(" = ")[0] or step for step in parse_route(text)[0]}

@@ -15,7 +15,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -31,7 +31,6 @@ from compare import (  # noqa: E402
     hypotheses,
     kept_on_dev,
     kept_start,
-    main_arm,
     over,
     part,
     pilot,
@@ -43,7 +42,7 @@ from compare import (  # noqa: E402
     without_unseen,
 )
 from curves import plots  # noqa: E402
-from fresh import on_new  # noqa: E402
+from fresh import on_new, shared_steps  # noqa: E402
 
 from realm_cli.stages.report_lab import Lab, mean_interval  # noqa: E402
 from realm_cli.stages.summary import interval  # noqa: E402
@@ -59,6 +58,7 @@ PARTS = (
     "first design and options",
 )
 REFERENCE = {  # of the first design and of options: arm -> the arm that it changes
+    "r1": "cold",
     **dict.fromkeys(("no_verdict", "placebo", "positives", "late_fade", "no_fade"), "r1"),
     **dict.fromkeys(("no_fade_negatives", "no_fade_ratio", "no_fade_quota"), "no_fade"),
     **dict.fromkeys(("grpo_members", "grpo_signal", "grpo_refill"), "grpo"),
@@ -77,7 +77,7 @@ def parted(names: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
     parts: dict[str, list[str]] = {title: [] for title in PARTS}
     baselines, changed, bridged, first = parts.values()
     for name in names:
-        if name in REFERENCE or name == "r1":
+        if name in REFERENCE:
             first.append(name)
         elif name.startswith(BRIDGE):
             bridged.append(name)
@@ -86,10 +86,9 @@ def parted(names: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
     yield from ((title, found) for title, found in parts.items() if found)
 
 
-def table(lab: Lab, regime: str) -> Iterator[str]:
+def table(lab: Lab, regime: str, by_part: Mapping[str, Sequence[str]]) -> Iterator[str]:
     """Accuracies of every arm, in parts."""
-    runs = lab.runs[regime]
-    for title, names in parted([name for name in ARMS if name in runs]):
+    for title, names in by_part.items():
         yield (
             f"| {title} | seeds | "
             + " | ".join(f"bare {g}" for g in GROUPS)
@@ -97,7 +96,7 @@ def table(lab: Lab, regime: str) -> Iterator[str]:
         )
         yield "| --- | --- |" + " --- |" * (len(GROUPS) + 6)
         if title == PARTS[0]:
-            yield from lines_of_routes(lab, next(iter(runs.values()))[0])
+            yield from lines_of_routes(lab, lab.runs[regime][names[0]][0])
         yield from (accuracies(lab, regime, arm) for arm in names)
         yield ""
 
@@ -149,18 +148,15 @@ def share(lab: Lab, regime: str, arm: str, mode: str, group: str) -> str:
     return f"{100 * fmean(v for run in lab.many(regime, arm, mode, group) for v in run.values()):.1f}"
 
 
-def differences(lab: Lab, regime: str) -> Iterator[str]:
-    """ReaLM-R1 (where it was not run: with the bridge) minus every baseline that does not share its start."""
-    runs, against = lab.runs[regime], main_arm(lab, regime)
-    baselines = dict(parted([name for name in ARMS if name in runs])).get(PARTS[0], [])
-    if against not in runs:
+def differences(lab: Lab, regime: str, baselines: Sequence[str]) -> Iterator[str]:
+    """ReaLM-R1 minus every baseline that does not share its start."""
+    if REALM not in baselines:
         return
-    yield f"| {ARMS[against].about} minus | seeds | bare all | bare unseen | routed all |"
+    yield f"| {ARMS[REALM].about} minus | over | bare all | bare unseen | routed all |"
     yield "| --- | --- | --- | --- | --- |"
-    for arm in [name for name in baselines if name not in (against, ROUND)]:
-        seeds = len(lab.seeds(regime, against) & lab.seeds(regime, arm))
-        found = [part(lab, regime, *view, against, arm) for view in VIEWS]
-        yield f"| {ARMS[arm].about} | {seeds} | " + " | ".join(map(signed, found)) + " |"
+    for arm in [name for name in baselines if name not in (REALM, ROUND)]:
+        found = [part(lab, regime, *view, REALM, arm) for view in VIEWS]
+        yield f"| {ARMS[arm].about} | {over(lab, regime, REALM, arm)} | " + " | ".join(map(signed, found)) + " |"
 
 
 def references(lab: Lab, regime: str) -> Iterator[str]:
@@ -170,13 +166,14 @@ def references(lab: Lab, regime: str) -> Iterator[str]:
     if not found:
         return
     yield ""
-    yield f"| {PARTS[3]} | minus | seeds | bare all | bare unseen | routed all |"
+    yield f"| {PARTS[3]} | minus | over | bare all | bare unseen | routed all |"
     yield "| --- | --- | --- | --- | --- | --- |"
     for arm in found:
         other = REFERENCE[arm]
-        seeds = len(lab.seeds(regime, other) & lab.seeds(regime, arm))
         cells = [signed(part(lab, regime, *view, arm, other)) for view in VIEWS]
-        yield f"| {ARMS[arm].about} | {ARMS[other].about} | {seeds} | " + " | ".join(cells) + " |"
+        yield (
+            f"| {ARMS[arm].about} | {ARMS[other].about} | {over(lab, regime, arm, other)} | " + " | ".join(cells) + " |"
+        )
 
 
 def changed(lab: Lab, regime: str, against: str, names: Sequence[str]) -> Iterator[str]:
@@ -210,9 +207,10 @@ def parts(lab: Lab) -> dict[str, str]:
     for regime, about in REGIMES.items():
         if regime not in lab.runs:
             continue
-        lines = [f"Regime *{regime}*: {about}.", "", *table(lab, regime), *differences(lab, regime)]
         by_part = dict(parted([name for name in ARMS if name in lab.runs[regime]]))
-        lines += on_new(lab, regime, by_part.get(PARTS[0], []))
+        baselines = by_part.get(PARTS[0], [])
+        lines = [f"Regime *{regime}*: {about}.", "", *table(lab, regime, by_part)]
+        lines += [*differences(lab, regime, baselines), *on_new(lab, regime, baselines), *shared_steps(regime)]
         lines += changed(lab, regime, REALM, [ROUND, BRIDGE, *by_part.get(PARTS[1], [])])
         lines += changed(lab, regime, BRIDGE, [ROUND, *by_part.get(PARTS[2], [])])
         lines += [*references(lab, regime), "", *hypotheses(lab, regime), ""]

@@ -31,6 +31,7 @@ def _load(name: str) -> ModuleType:
 arms = _load("arms")
 sys.modules["arms"] = arms
 run = _load("run")
+sys.modules["run"] = run
 for module in ("compare", "curves", "fresh"):
     sys.modules[module] = _load(module)
 report = _load("report")
@@ -218,6 +219,14 @@ def test_new_derivations_are_those_that_no_training_problem_has(tmp_path: Path) 
     assert lines[3].startswith("| ReaLM-R1 | 1 | 19.7 [") and lines[3].endswith("| 100.0 [100.0, 100.0] | - |")
 
 
+def test_what_wrong_routes_hold_of_a_derivation() -> None:
+    fresh = sys.modules["fresh"]
+    text = "1. base 46\n2. zone + 14 = 60\n3. cap 110 = 110\nAnswer: 110"
+    assert fresh.operations(text) == {"base 46", "zone + 14", "cap 110"}
+    (_, line) = fresh.shared_steps("hard")
+    assert "stands in 75 % of the routes" in line and line.endswith("the whole derivation for 51 %.")
+
+
 def test_every_arm_has_its_part_of_the_tables() -> None:
     parts = dict(report.parted(list(arms.ARMS)))
     assert list(parts) == list(report.PARTS)
@@ -226,5 +235,5 @@ def test_every_arm_has_its_part_of_the_tables() -> None:
     assert {"realm_r1", "rft_both", "cold", "grpo", "always", "zero", "fade"} <= set(baselines)
     assert {"r1_grpo", "r1_none", "r1_wrong", "r1_round2"} <= set(changed)
     assert bridged[0] == "r1_bridge" and all(name.startswith("r1_bridge") for name in bridged)
-    assert set(first) == {*report.REFERENCE, "r1"}
+    assert set(first) == set(report.REFERENCE)
     assert set(report.REFERENCE.values()) <= set(arms.ARMS)
