@@ -2,39 +2,21 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import pytest
 import typer.main
 
 from realm_cli.cli.app import app
 from realm_cli.recipe import load_recipe
+from scripts import load
 
 ROOT = Path(__file__).resolve().parents[2]
 LAB = ROOT / "benchmarks" / "lab"
 
 
-def _load(name: str) -> ModuleType:
-    """A script of the lab, under a name that no other benchmark has."""
-    spec = importlib.util.spec_from_file_location(f"lab_{name}", LAB / f"{name}.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[f"lab_{name}"] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-arms = _load("arms")
-sys.modules["arms"] = arms
-run = _load("run")
-sys.modules["run"] = run
-for module in ("compare", "curves", "fresh"):
-    sys.modules[module] = _load(module)
-report = _load("report")
+arms, run, compare, fresh, report = load("lab", "arms", "run", "compare", "fresh", "report")
 
 
 @pytest.mark.parametrize("name", sorted(arms.ARMS))
@@ -67,9 +49,7 @@ def test_arms_that_others_go_on_from_come_first() -> None:
 
 
 def test_what_the_hypotheses_compare_has_five_seeds() -> None:
-    compared = {
-        arm for _, parts in sys.modules["compare"].HYPOTHESES.values() for *_, a, b, _ in parts for arm in (a, b)
-    }
+    compared = {arm for _, parts in compare.HYPOTHESES.values() for *_, a, b, _ in parts for arm in (a, b)}
     assert compared | {report.ROUND} == set(arms.FIVE_SEEDS)
     assert run.usual_seeds("hard", "grpo") == ["0", "1", "2", "3", "4"]
     assert run.usual_seeds("open", "grpo") == run.usual_seeds("hard", "always") == ["0", "1", "2"]
@@ -203,7 +183,7 @@ def test_arms_from_one_start_are_compared_by_start(tmp_path: Path) -> None:
 
 def test_new_derivations_are_those_that_no_training_problem_has(tmp_path: Path) -> None:
     test = json.loads(run.OUT.with_name("test.json").read_text())
-    new = sys.modules["fresh"].new_derivations(test)
+    new = fresh.new_derivations(test)
     assert list(new) == list(test) and all(group in (test[i], "known") for i, group in new.items())
     assert {group: list(new.values()).count(group) for group in ("covered", "thin", "combo", "unseen")} == {
         "covered": 21, "thin": 31, "combo": 135, "unseen": 46,
@@ -214,13 +194,12 @@ def test_new_derivations_are_those_that_no_training_problem_has(tmp_path: Path) 
     ]
     (tmp_path / "test.json").write_text(json.dumps(test))
     (tmp_path / "runs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    lines = list(sys.modules["fresh"].on_new(report.Lab(tmp_path), "hard", ["realm_r1"]))
+    lines = list(fresh.on_new(report.Lab(tmp_path), "hard", ["realm_r1"]))
     assert lines[1].endswith("| combo (135) | unseen (46) | ReaLM-R1 minus it, unseen |")
     assert lines[3].startswith("| ReaLM-R1 | 1 | 19.7 [") and lines[3].endswith("| 100.0 [100.0, 100.0] | - |")
 
 
 def test_what_wrong_routes_hold_of_a_derivation() -> None:
-    fresh = sys.modules["fresh"]
     text = "1. base 46\n2. zone + 14 = 60\n3. cap 110 = 110\nAnswer: 110"
     assert fresh.operations(text) == {"base 46", "zone + 14", "cap 110"}
     (_, line) = fresh.shared_steps("hard")

@@ -3,37 +3,17 @@
 from __future__ import annotations
 
 import csv
-import importlib.util
 import random
-import sys
 from fractions import Fraction
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 
 import pytest
 
 from realm_cli.recipe import load_recipe
 from realm_cli.records import Problem
+from scripts import load
 
-FOLDER = Path(__file__).resolve().parents[2] / "benchmarks" / "smollm2"
-
-
-def _load(name: str) -> ModuleType:
-    if name in sys.modules:
-        return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, FOLDER / f"{name}.py")
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-rules: Any = _load("legalbench_rules")
-legs: Any = _load("legs")
-prepare: Any = _load("prepare")
-run: Any = _load("run")
+rules, legs, prepare, run = load("smollm2", "legalbench_rules", "legs", "prepare", "run")
 
 
 def _rows(data_dir: Path, variant: int) -> list[dict[str, str]]:

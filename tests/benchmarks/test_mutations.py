@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import ast
-import importlib.util
-import sys
-from pathlib import Path
 
 import pytest
 
-FOLDER = Path(__file__).resolve().parents[2] / "benchmarks" / "mutations"
-_spec = importlib.util.spec_from_file_location("mutations_run", FOLDER / "run.py")
-assert _spec is not None and _spec.loader is not None
-run = importlib.util.module_from_spec(_spec)
-sys.modules["mutations_run"] = run
-_spec.loader.exec_module(run)
+from scripts import load
+
+(run,) = load("mutations", "run")
 
 
 def test_every_change_by_hand_fits_the_source_once_and_is_still_python() -> None:

@@ -2,32 +2,17 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
-import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-FOLDER = Path(__file__).resolve().parents[2] / "benchmarks" / "speed"
+from scripts import load
 
-
-def _load(file: str, name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, FOLDER / file)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    spec.loader.exec_module(module)
-    return module
-
-
-cases = _load("cases.py", "cases")
-figures = _load("figures.py", "figures")
-run = _load("run.py", "speed_run")  # benchmarks/smollm2 has a run.py too
+cases, figures, run = load("speed", "cases", "figures", "run")
 
 
 def _run(*seconds: float, peak: float = 2.0, **given: Any) -> dict[str, Any]:
