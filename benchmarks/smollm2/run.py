@@ -122,6 +122,8 @@ def commands(name: str, work: Path, seed: int, *, quick: bool, resume: bool) -> 
         limit = ["--limit", "4" if quick else str(ROUTED_LIMIT), "--set", f"eval.max_tokens={64 if quick else 160}"]
         last = ["eval", *common, "--run", str(work / "run-routed"), *adapters, *routes, "--mode", "routed", "--no-base"]
         stages.append(("eval routed", [*last, *limit]))
+        shown = ["--adapter", adapters[1], "--mode", "ruled", "--rules", str(rules)]
+        stages.append(("eval ruled", ["eval", *common, "--run", str(work / "run-ruled"), *shown]))
     return stages
 
 
@@ -147,7 +149,7 @@ def collect(
     """The result file's content, from the stages' own reports."""
     problems = prepare.read_jsonl(work / "data" / name / "problems.jsonl")
     report = _report(work / "run")
-    routed = {} if name == "gsm8k" else _report(work / "run-routed")
+    apart = [] if name == "gsm8k" else [_report(work / "run-routed"), _report(work / "run-ruled")]
     versions = {}
     for library in LIBRARIES:
         try:
@@ -159,9 +161,9 @@ def collect(
         "model": "SmolLM2-135M-Instruct, float32, CPU",
         "quick": quick,
         "seed": seed,
-        "results": report["results"] + routed.get("results", []),
-        "comparisons": report["comparisons"] + routed.get("comparisons", []),
-        "routes": routed.get("routes"),
+        "results": [row for part in (report, *apart) for row in part["results"]],
+        "comparisons": [row for part in (report, *apart) for row in part["comparisons"]],
+        "routes": apart[0].get("routes") if apart else None,
         "constant_answer": constant_answers(problems),
         "problems": dict(Counter(f"{p['split']}/{p['group']}" for p in problems)),
         "minutes": {**minutes, "total": round(sum(minutes.values()), 2)},

@@ -195,7 +195,7 @@ def test_run_chains_the_commands(tmp_path: Path) -> None:
     for name in ("routes_solver_a.jsonl", "routes_solver_b.jsonl", "rules.md"):
         (data / name).write_text("", encoding="utf-8")
     stages = run.commands("legalbench", tmp_path, 7, quick=False, resume=False)
-    verbs = ["rollout", "verify", "distill", "train-rl", "refine", "train-rl", "eval", "eval"]
+    verbs = ["rollout", "verify", "distill", "train-rl", "refine", "train-rl", "eval", "eval", "eval"]
     assert [arguments[0] for _, arguments in stages] == verbs
     for _, arguments in stages:
         recipe = arguments[arguments.index("--recipe") + 1]
@@ -204,6 +204,7 @@ def test_run_chains_the_commands(tmp_path: Path) -> None:
         assert "--force" in arguments
     assert f"jsonl:{data / 'routes_solver_b.jsonl'}" in stages[0][1]
     assert f"jsonl:{data / 'teacher.jsonl'}" in stages[2][1]
+    assert stages[-1][1][-4:] == ["--mode", "ruled", "--rules", str(data / "rules.md")]
     quick = run.commands("gsm8k", tmp_path, 0, quick=True, resume=True)
     assert len(quick) == 5 and all("--resume" in arguments for _, arguments in quick)
     overrides = [
