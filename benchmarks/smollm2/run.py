@@ -29,6 +29,8 @@ from typing import Any
 
 import prepare
 
+from realm_cli.method.scoring import paired_difference
+
 ROOT = Path(__file__).resolve().parents[2]
 SETS = ("legalbench", "legs", "gsm8k")
 REALM = (sys.executable, "-m", "realm_cli.cli.app")
@@ -162,7 +164,10 @@ def collect(
         "quick": quick,
         "seed": seed,
         "results": [row for part in (report, *apart) for row in part["results"]],
-        "comparisons": [row for part in (report, *apart) for row in part["comparisons"]],
+        "comparisons": [
+            *(row for part in (report, *apart) for row in part["comparisons"]),
+            *([shown_rules(work / "run", work / "run-ruled", seed)] if apart else []),
+        ],
         "routes": apart[0].get("routes") if apart else None,
         "constant_answer": constant_answers(problems),
         "problems": dict(Counter(f"{p['split']}/{p['group']}" for p in problems)),
@@ -173,6 +178,20 @@ def collect(
         ],
         "versions": {"python": platform.python_version(), **versions},
         "machine": {"system": platform.system(), "processor": platform.machine(), "cores": os.cpu_count()},
+    }
+
+
+def shown_rules(bare: Path, ruled: Path, seed: int) -> dict[str, Any]:
+    """What the rules in the prompt change at test for guided SFT: accuracy with them minus accuracy without, paired."""
+    without, shown = (
+        {row["problem_id"]: float(row["correct"]) for row in rows if row["model"] == "distilled"}
+        for rows in (prepare.read_jsonl(run / "eval" / "predictions.jsonl") for run in (bare, ruled))
+    )
+    found = paired_difference(shown, without, seed)
+    return {
+        **{"from": "bare", "to": "ruled", "mode": "distilled", "group": "all", "n": found.n},
+        **{"difference": found.mean, "low": found.lo, "high": found.hi},
+        **{"discordant": found.discordant, "mcnemar_p": found.mcnemar_p},
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import random
 from fractions import Fraction
 from pathlib import Path
@@ -222,6 +223,18 @@ def test_constant_answers_by_hand() -> None:
         "v1": {"answer": "No", "accuracy": 2 / 3, "n": 3},
         "v4": {"answer": "Yes", "accuracy": 1.0, "n": 2},
     }
+
+
+def test_what_shown_rules_change_is_paired_by_problem(tmp_path: Path) -> None:
+    for mode, right in (("bare", {"a": True, "b": False, "c": True, "d": True}), ("ruled", {"d": False, "c": True})):
+        (tmp_path / mode / "eval").mkdir(parents=True)
+        rows = [{"model": "distilled", "problem_id": p, "correct": right.get(p, False)} for p in "abcd"]
+        rows.append({"model": "base", "problem_id": "a", "correct": True})
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+        (tmp_path / mode / "eval" / "predictions.jsonl").write_text(text, encoding="utf-8")
+    found = run.shown_rules(tmp_path / "bare", tmp_path / "ruled", 0)
+    assert (found["from"], found["to"], found["mode"], found["n"]) == ("bare", "ruled", "distilled", 4)
+    assert found["difference"] == -0.5 and found["discordant"] == 2 and found["mcnemar_p"] == 0.5
 
 
 def test_table_shows_every_model_the_constant_line_and_the_minutes() -> None:
