@@ -4,8 +4,9 @@
     python benchmarks/smollm2/run.py --set legs                 # needs no data: reasoning-gym makes it
     python benchmarks/smollm2/run.py --data DIR --quick         # a smoke run of minutes: its figures mean nothing
 
-legalbench and legs: base, guided SFT, SFT + vanilla GRPO, routed RFT, ReaLM-R1, measured the same way. gsm8k: the five
-commands once, a check that they run. Runs the real command line, one process per stage, timed.
+legalbench and legs: base, guided SFT, SFT + vanilla GRPO, routed RFT, ReaLM-R1, measured the same way, and guided SFT
+with the rules in its prompt. gsm8k: the five commands once, a check that they run. Runs the real command line, one
+process per stage, timed.
 Writes benchmarks/results/smollm2-SET-seedN.json (accuracies with 95 % CIs, paired differences, the best constant
 answer, minutes per stage, the commands, versions) and prints a table. Run folders stay under runs/smollm2/ for a look.
 `--resume` continues an interrupted run.
