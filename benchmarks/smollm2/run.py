@@ -170,6 +170,7 @@ def collect(
             *([shown_rules(work / "run", work / "run-ruled", seed)] if apart else []),
         ],
         "routes": apart[0].get("routes") if apart else None,
+        "contamination": report.get("contamination"),
         "constant_answer": constant_answers(problems),
         "problems": dict(Counter(f"{p['split']}/{p['group']}" for p in problems)),
         "minutes": {**minutes, "total": round(sum(minutes.values()), 2)},
