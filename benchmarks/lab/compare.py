@@ -25,9 +25,9 @@ def difference(
 
 
 def shared_starts(lab: Lab, regime: str, one: str, other: str) -> list[tuple[int, int]]:
-    """The starts from which both arms have a run; none for arms that do not go on from the same round."""
-    rounds = {arm if arm == ROUND else ARMS[arm].after for arm in (one, other)}
-    if len(rounds) > 1 or rounds == {""}:
+    """The starts from which both arms have a run: one goes on from the other, or both from the same arm."""
+    a, b = ARMS[one].after, ARMS[other].after
+    if not (one == b or other == a or (a and a == b)):
         return []
     return sorted(lab.by_start(regime, one).keys() & lab.by_start(regime, other).keys())
 

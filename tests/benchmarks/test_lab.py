@@ -107,11 +107,11 @@ def test_rows_of_one_start_began_from_one_adapter() -> None:
     dev: dict[tuple[object, ...], set[str]] = {}
     digests: dict[tuple[object, ...], set[str]] = {}
     for row in run.read(run.OUT):
-        if arms.ARMS[row["arm"]].after == report.ROUND:
-            key = (row["regime"], row["seed"], row["sampled_tokens"]["rollout"])
+        if (before := arms.ARMS[row["arm"]].after) and not row["arm"].endswith("_round2"):  # those have their own round
+            key = (before, row["regime"], row["seed"], row["sampled_tokens"]["rollout"])
             dev.setdefault(key, set()).add(json.dumps(row["curve"][0][2], sort_keys=True))
             digests.setdefault(key, set()).update(filter(None, [row.get("start")]))
-    assert len(dev) == 19
+    assert len(dev) == 25
     assert {len(found) for found in dev.values()} == {1}
     assert {len(found) for found in digests.values()} <= {0, 1}
 
@@ -157,12 +157,16 @@ def test_arms_from_one_start_are_compared_by_start(tmp_path: Path) -> None:
         row("realm_r1", 0, 10, "1110", 0.9), row("realm_r1", 1, 21, "1111", 0.6),
         row("r1_bridge", 0, 10, "1100", 0.4), row("r1_bridge", 1, 20, "0000", 0.5),
         row("r1_wrong", 0, 12, "1111", 0.9),
+        row("rft_routed", 1, 30, "1000", None), row("rft_routed", 1, 31, "1111", None),
+        row("rft_grpo", 1, 30, "1100", 0.9),
     ]  # fmt: skip
     (tmp_path / "runs.jsonl").write_text("".join(json.dumps(one) + "\n" for one in rows))
     lab = report.Lab(tmp_path)
     assert report.shared_starts(lab, "hard", "realm_r1", "rft_both") == [(0, 10), (1, 21)]
     assert report.shared_starts(lab, "hard", "realm_r1", "r1_bridge") == [(0, 10)]
     assert report.shared_starts(lab, "hard", "realm_r1", "cold") == []
+    assert report.shared_starts(lab, "hard", "rft_grpo", "rft_routed") == [(1, 30)]
+    assert report.part(lab, "hard", "bare", "all", "rft_grpo", "rft_routed")[0] == 25.0  # of the round it began from
     assert report.part(lab, "hard", "bare", "all", "realm_r1", "r1_bridge")[0] == 25.0  # of seed 0 alone
     mean, low, high, _ = report.part(lab, "hard", "bare", "all", "realm_r1", "rft_both")
     assert mean == 12.5 and 0 <= low < mean < high <= 75
@@ -177,7 +181,8 @@ def test_arms_from_one_start_are_compared_by_start(tmp_path: Path) -> None:
     assert table[4].endswith("| -40.0 (-40.0) | 1 of 1 |")  # the best of .5, the start, and .4
     assert table[5].split(" | ")[2].startswith("+25.0 [") and table[5].endswith("| - | - |")  # another start
     assert list(report.changed(lab, "hard", "r1_bridge", ["r1_bridge_none"])) == []
-    assert list(report.references(lab, "hard")) == []
+    (line,) = list(report.references(lab, "hard"))[3:]  # of one start too, though the round has a second one in seed 1
+    assert line.startswith(f"| {arms.ARMS['rft_grpo'].about} | {arms.ARMS['rft_routed'].about} | 1 start | +25.0 [")
     assert [report.points(value) for value in (-0.04, 0.0, -2.5, 12.34)] == ["+0.0", "+0.0", "-2.5", "+12.3"]
 
 
