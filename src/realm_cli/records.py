@@ -10,7 +10,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-AnswerType = Literal["number", "expr", "choice", "label", "text"]
+AnswerType = Literal["number", "expr", "choice", "label", "text", "date", "list"]
+DateOrder = Literal["dmy", "mdy", "ymd"]
 Split = Literal["train", "dev", "test"]
 Bucket = Literal["zero", "hard", "mid", "easy", "sat"]
 StepKind = Literal["agreed", "suspect", "novel", "none"]
@@ -36,8 +37,14 @@ class Problem(Row):
     domain: str = ""
     group: str = ""  # stratum for reports, e.g. a product family
     tags: list[str] = []  # "distill" marks the problems a teacher may use when any problem carries the tag
-    choices: list[str] | None = None
+    answers: list[str] = []  # further accepted answers: `answer` or any one of these is right
+    choices: list[str] | None = None  # in order, without letters; "" keeps the place of an option that is missing
     tolerance: float | None = None  # absolute, for answer_type "number"; None = exact
+    tolerance_rel: float | None = None  # share of the answer, 0.05 = 5 %, for answer_type "number"
+    lower: float | None = None  # least number that is right, itself included
+    upper: float | None = None  # greatest number that is right, itself included
+    decimal_comma: bool = False  # 12,5 is 12.5 and 1.250 is 1250, as in the table that the problem is from
+    date_order: DateOrder | None = None  # how 03/04/2024 is read, for answer_type "date"; None = only clear dates
     rule_ids: list[str] | None = None
     gold_solution: str | None = None
     p_ext: float | None = None
