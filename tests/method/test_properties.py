@@ -67,7 +67,7 @@ def test_every_form_of_a_final_answer_is_read(n: int, before: str) -> None:
         assert answers.flexible_answer(before + form) == answers.stated_answer(before + form) == str(n)
     assert answers.strict_answer(f"<think>\n{before}\n</think>\n<answer>{n}</answer>") == str(n)
     assert answers.strict_answer(before) is None and answers.stated_answer(before) is None
-    assert answers.flexible_answer(f"{before} {n}") == str(n)
+    assert answers.flexible_answer(f"We get {before} {n}") == str(n)
 
 
 @given(st.sampled_from(answers.TYPES))

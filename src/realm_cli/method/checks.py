@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
+from typing import Any
 
 from realm_cli.errors import ConfigError
 
@@ -23,6 +24,7 @@ MAX_CHARS, MAX_DIGITS = 1000, 60
 MAX_EXPR, MAX_EXPONENT, MAX_EXPAND = 200, 10_000, 12  # characters; product of exponents; bracketed sums multiplied
 MAX_COSTLY, MAX_TERMS = 4, 2000  # functions and unions; terms when multiplied out
 MAX_DEPTH, MAX_MEMBERS = 16, 16  # brackets in brackets; members of a list or set
+CLOSE, NOTHING = 1e-6, 1e-60  # relative difference of two values that are equal; what a zero may come out as
 
 _HEAVY = re.compile(rf"\\(?:int|sum|prod|lim|binom|dbinom|tbinom)|\d{{3,}}\s*!|[)}}\]]\s*!|!\s*!|\d{{{MAX_DIGITS},}}")
 _COSTLY = re.compile(r"sin|cos|tan|cot|sec|csc|log|ln|exp|\\cup|\\cap")
@@ -70,14 +72,30 @@ def _load(kind: str) -> Callable[[str, str], bool]:
 
 @lru_cache(maxsize=65536)
 def symbolic(answer: str, gold: str) -> bool:
-    """Mathematical equality by Math-Verify of two LaTeX or plain expressions without dollar signs."""
+    """Mathematical equality by Math-Verify of two LaTeX or plain formulas, with or without dollar signs around them.
+
+    Values must also agree relatively (`CLOSE`): Math-Verify rounds to six decimals, so that all tiny values are alike.
+    """
     import math_verify
 
     for name in ("math_verify.parser", "math_verify.grader"):
         logging.getLogger(name).setLevel(logging.ERROR)  # it warns on every call without its own (signal) time-outs
     # Its time-outs need the main thread's alarm signal; `bounded` and worker processes take their place.
-    mine, other = (math_verify.parse(f"${text}$", parsing_timeout=None) for text in (answer, gold))
-    return bool(mine) and bool(math_verify.verify(other, mine, timeout_seconds=None))
+    mine, other = (
+        math_verify.parse(text if "$" in text else f"${text}$", parsing_timeout=None) for text in (answer, gold)
+    )
+    return bool(mine) and bool(math_verify.verify(other, mine, timeout_seconds=None)) and _close(other[0], mine[0])
+
+
+def _close(gold: Any, mine: Any) -> bool:
+    """Whether two numbers are equal but for rounding; True for all else."""
+    if not (getattr(gold, "is_number", False) and getattr(mine, "is_number", False)):
+        return True
+    try:
+        a, b = complex(gold.evalf(30)), complex(mine.evalf(30))
+    except (TypeError, ValueError, AttributeError, OverflowError):
+        return True
+    return abs(a - b) <= max(CLOSE * max(abs(a), abs(b)), NOTHING)
 
 
 def bounded(text: str) -> bool:

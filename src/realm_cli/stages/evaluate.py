@@ -211,7 +211,7 @@ def predict(
         completion=completion.text,
         answer=parsed.answer,
         correct=right,
-        correct_flexible=is_correct(flexible_answer(completion.text), problem),
+        correct_flexible=is_correct(flexible_answer(completion.text, problem.answer_type), problem),
         format_ok=parsed.ok,
         verdict_bal_acc=_verdict_accuracy(parsed, shown) if routed else None,
         plurality_correct=plurality == answer_key(problem.answer, problem) if routed else None,

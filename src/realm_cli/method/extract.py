@@ -1,0 +1,275 @@
+r"""Where a text states its answer (method.md section 8): tags, `answer is`, `####`, `\boxed`, a heading, the last line.
+
+Usage: `strict_answer(completion)` for the project's own form; `flexible_answer(text)` for any model's text. What is
+taken out keeps its notation (LaTeX, units, signs); only delimiters, markdown and a final stop around it go.
+"""
+
+from __future__ import annotations
+
+import re
+
+from realm_cli.method.numbers import MAX_CHARS, PLAIN, one_dash, read_number
+from realm_cli.method.parsing import parse_completion
+from realm_cli.method.units import CURRENCY
+
+TAIL = 20_000
+MAX_LINE = 200  # characters of a last line that may be an answer
+
+_STATED = re.compile(  # the rest of the line is the answer
+    r"(?im)(?:(?:^|(?<=[.!?] ))[ \t*_#>-]{0,20}(?:(?:so|therefore|thus|hence),? ){0,2}(?:(?:the|my|our) )?"
+    r"(?:final |correct |right )?|(?<=\s)(?:the |my |our )(?:final |correct |right )?|(?<=\s)final )answer"
+    r"(?:[ \t*_]{0,8}[:=]|[ \t]{1,4}(?:is|would be|must be)\b[ \t]{0,4}:?)[ \t*_]{0,8}(?=[^\s*_])"
+)
+_BELOW = re.compile(  # a heading or "Answer:" alone, the answer in the next line
+    r"(?im)^[ \t*_#>-]{0,20}(?:the |my )?(?:final |correct )?answer(?:[ \t*_]{0,8}[:=]?| is:?)[ \t*_]{0,8}"
+    r"\n\s{0,20}(\S[^\n]*)$"
+)
+_HASHES = re.compile(r"(?m)^[ \t]*####[ \t]*([-+$€£(]?[.\d][^\n]*)$|^[ \t]*####[ \t]*(\S[^\n]*)$\s*\Z")
+_NUMBER = re.compile(r"(?<![\w.])[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?(?:[eE][-+]?\d{1,3})?(?:/\d+)?(?!\w|\.\d)")
+_SAID = re.compile(
+    r"(?i)\s{0,8}(?:(?:so|therefore|thus|hence),? ){0,2}(?:the |my )?(?:final |correct |right )?answer"
+    r"(?:[ \t*_]{0,8}[:=]|\s{1,4}is\b\s{0,4}:?)\s{0,4}"
+)
+_HOPE = re.compile(r"(?i)[.!]?\s{1,4}I hope (?:it|this) (?:is|helps)\b")
+_SPAN = re.compile(
+    r"(?<!\\)(?:\$\$([^$]{1,400})\$\$|\$([^$\n]{1,400})\$|\\\(([^\n]{1,400}?)\\\)|\\\[((?:[^\\]|\\(?!\])){1,400})\\\])"
+)
+_IS = re.compile(r"(?:\b(?:is|are|was|were|equals|be)|[=:])\s{0,4}$")
+_TEXT = re.compile(r"\\(?:text|textbf|textrm|textit|textnormal|mathrm|mathbf|mbox)\s{0,4}\{([^{}]{0,1000})\}")
+_PAIRS = (('"', '"'), ("“", "”"), ("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"))
+_BOLD = re.compile(r"\*\*([^*\n]{1,120})\*\*")
+_WORDS = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}")
+_NAMES = ("sqrt", "pi", "ln", "log", "sin", "cos", "tan", "exp", "or", "and", "inf", "infinity", "mod", "max", "min")
+_LATEX = re.compile(r"\\(?:begin\{array\}\{[clr| ]{1,20}\}|[A-Za-z]+(?:\{[A-Za-z*]+\})?)")
+_LAST = re.compile(
+    rf"(?P<sign>(?<![\w)\]}}.,%])-|\b(?:minus|negative)\s)?\s?(?:{CURRENCY})?\s?(?P<sign2>-)?"
+    r"(?P<digits>(?<![\w.])(?:\d{1,3}(?:[,'’]\d{2,3})+(?!\d)|\d+)?(?:[.,]\d+)?(?:[eE][-+]?\d{1,3})?(?:/\d+)?)"
+    r"(?:\s?[x×*]\s?10\s?(?:\^|\*\*)\s?\{?[-+]?\d{1,3}\}?)?"
+    r"(?:\s?(?:%|percent|hundred|thousand|million|billion|trillion|lakh|crore|bn|mn|(?-i:[kKM]))(?![A-Za-z]))?",
+    re.IGNORECASE,
+)
+_BEFORE = re.compile(r"(?:[-+*/×÷^:|<>≤≥±√]|[A-Za-z][({])\s{0,2}$")
+_AFTER = re.compile(r"\s{0,2}(?:[-+*/×÷^:|]\s{0,2}[\w(\\]|!|\||°?[A-Za-z]\d)")
+
+
+def strict_answer(text: str) -> str | None:
+    """The content of the single `<answer>` block, as train-rl and eval read it; None if there is none or several."""
+    return parse_completion(text, k=0).answer
+
+
+def flexible_answer(text: str, answer_type: str | None = None) -> str | None:
+    r"""The last stated answer in a usual form: answer block, else `Answer:` line, `####`, `\boxed`; else the last line
+    where it can be an answer, else the last number.
+
+    answer_type: for types that are words (choice, label, text, date, list) the last line counts, not its last number.
+    """
+    stated = stated_answer(text)
+    if stated is not None:
+        return stated
+    text = text[-TAIL:].rstrip()
+    for begin, end in (("\\[", "\\]"), ("$$", "$$")):  # a formula on lines of its own
+        if text.rstrip(".").endswith(end) and (start := text.rfind(begin, 0, len(text) - 3)) >= 0:
+            return unwrap(text[start:])
+    line = text.rpartition("\n")[2].strip()
+    if answer_type not in (None, "number", "expr"):
+        return unwrap(line) if 0 < len(line) <= MAX_LINE else None
+    return _last_line(line) or _last_math(text[-MAX_CHARS:]) or last_number(text)
+
+
+def stated_answer(text: str) -> str | None:
+    """As `flexible_answer`, but None where the text only ends in some number."""
+    text = text[-TAIL:]
+    close = text.rfind("</answer>")
+    start = text.rfind("<answer>", 0, close) if close >= 0 else -1
+    if start >= 0 and (answer := unwrap(text[start + len("<answer>") : close])):
+        return answer
+    found = [(match.end(), text[match.end() :].partition("\n")[0]) for match in list(_STATED.finditer(text))[-1:]]
+    for pattern in (_BELOW, _HASHES):
+        for match in list(pattern.finditer(text))[-1:]:
+            group = next(i for i, content in enumerate(match.groups(), 1) if content)
+            found.append((match.start(group), match[group]))
+    box = _boxed(text)
+    for at, content in sorted(found, reverse=True):
+        if box and box[0] >= at:
+            break
+        if answer := _from_sentence(content):
+            return answer
+    return unwrap(box[1]) if box else None
+
+
+def _from_sentence(content: str) -> str | None:
+    """The answer in what follows `answer is`: all of it, but for a sentence about a number that it ends in."""
+    content = content.partition("<|")[0]
+    span = _SPAN.match(content)
+    if span and re.match(r"[.,;]?\s{1,4}[A-Z]", content[span.end() :]):  # "$5$. This is ..."
+        content = span.group()
+    answer = unwrap(content)
+    if answer is None or len(_WORDS.findall(_SPAN.sub(" ", answer))) < 3 or read_number(answer) is not None:
+        return answer
+    last = _last_math(answer) or last_number(answer)
+    at = answer.rfind(last) if last else -1
+    ends = (
+        at > 0
+        and not re.search(r"\w", answer[at + len(last or "") :].strip("$ .*_)\\"))
+        and _IS.search(answer[:at].rstrip(" $*\\(["))
+    )
+    return last if ends and not re.search(r"\bnot\b", answer) else answer
+
+
+def _last_math(line: str) -> str | None:
+    """The last formula between delimiters, where no number follows it; money (`$5 and $6`) is none."""
+    spans = [m for m in _SPAN.finditer(line) if _is_math(next(group for group in m.groups() if group))]
+    if not spans or re.search(r"\d", line[spans[-1].end() :]):
+        return None
+    return unwrap(spans[-1].group())
+
+
+def _is_math(inner: str) -> bool:
+    words = _WORDS.findall(_LATEX.sub(" ", _TEXT.sub(" ", inner)))
+    return all(word.lower() in _NAMES for word in words) and not (inner[:1].isdigit() and inner[-1:].isspace())
+
+
+def _boxed(text: str) -> tuple[int, str] | None:
+    r"""(place, content) of the last `\boxed{}`; of several that are joined by commas or `and`, all of them."""
+    contents: list[str] = []
+    at, end = 0, len(text)
+    while len(contents) < 8:
+        begin = max(text.rfind("\\boxed{", 0, end), text.rfind("\\fbox{", 0, end))
+        if begin < 0:
+            break
+        inside = text.index("{", begin) + 1
+        close = brace_end(text, inside)
+        if close is None or (contents and close >= end):
+            break
+        between = re.sub(r"\\text\s?\{|\\quad|\\[ ,;]|[{}$\s\\()\[\]]", "", text[close + 1 : end]) if contents else ","
+        if between.lower() not in ("", ",", "and", ",and", "or", ",or", ";"):
+            break
+        contents.insert(0, text[inside:close])
+        at, end = begin, begin
+    return (at, ", ".join(contents)) if contents else None
+
+
+def brace_end(text: str, begin: int) -> int | None:
+    """Index of the brace that closes the one before `begin`; None if it is more than 1,000 characters away."""
+    depth = 1
+    for end in range(begin, min(len(text), begin + MAX_CHARS)):
+        if text[end] in "{}" and text[end - 1 : end] != "\\":
+            depth += 1 if text[end] == "{" else -1
+            if depth == 0:
+                return end
+    return None
+
+
+def _last_line(line: str) -> str | None:
+    """The last line where it is nothing but an answer: a formula, a number with its unit, or words without a number."""
+    if not 0 < len(line) <= MAX_LINE:
+        return None
+    plain = unwrap(line)
+    if plain is None:
+        return None
+    begins = _SPAN.match(line)
+    if (begins and not line[begins.end() :].strip(". ")) or not (_LATEX.search(plain) or re.search(r"\d", plain)):
+        return plain
+    if (bold := _BOLD.findall(line)) and any(char.isdigit() for char in bold[-1]):
+        return unwrap(bold[-1])
+    if read_number(plain) is not None and "=" not in plain:
+        return plain
+    words = [word for word in _WORDS.findall(_LATEX.sub(" ", _TEXT.sub(" ", plain))) if word.lower() not in _NAMES]
+    prose = re.search(r"\s", plain) and not re.search(r"[-+*/^=\\√<>|(){}]", plain)
+    if words or prose or plain.count("{") != plain.count("}"):
+        return None
+    before, equals, value = plain.rpartition("=")
+    worked_out = equals and read_number(value) is not None and not re.search("[A-Za-z]", before)
+    return value.strip() if worked_out else plain
+
+
+def last_number(text: str) -> str | None:
+    """The last number with its sign, currency and factor; None where it is part of an unfinished sum or a formula."""
+    text = text[-TAIL:]
+    text = text if text.isascii() else one_dash(text)
+    for match in reversed(list(_LAST.finditer(text))):
+        if not any(char.isdigit() for char in match["digits"]):
+            continue
+        number = match.group().strip()
+        before, after = text[max(0, match.start() - 4) : match.start()], text[match.end() : match.end() + 6]
+        signed = match["sign"] or match["sign2"]
+        if _AFTER.match(after) or (not signed and _BEFORE.search(text[: match.start("digits")][-4:])):
+            return None
+        if glued := re.match(r"[A-Za-z_°µ]\S{0,12}", after):
+            number += glued[0].rstrip(".,;:)!?*$")
+            if read_number(number) is None:
+                continue
+        if before.rstrip()[-1:] == "\\":
+            continue
+        return number.rstrip(",.'")
+    return None
+
+
+def unwrap(text: str) -> str | None:
+    r"""An answer without tags, delimiters, markdown and words around it, `\boxed{}` opened; None if nothing is left."""
+    if PLAIN.fullmatch(text):
+        return text
+    if hope := _HOPE.search(text[:TAIL]):
+        text = text[: hope.start()]
+    if len(text) > MAX_CHARS:
+        return text
+    text = re.sub(r"</?answer>", " ", text)
+    for _ in range(6):
+        before = text
+        box = _boxed(text)
+        if box is not None:
+            text = _opened(text)
+        text = text.strip(" \n\t*_`")
+        text = text.rstrip(".").rstrip() if not text.endswith("...") else text
+        for a, b in _PAIRS:
+            inner = text[len(a) : len(text) - len(b)]
+            if (
+                text.startswith(a)
+                and text.endswith(b)
+                and len(text) > len(a) + len(b)
+                and a not in inner
+                and b not in inner
+            ):
+                text = inner.strip()
+        if part := re.fullmatch(r"\$([^$]{1,400})\$\s{0,4}([^$]{1,80})", text):  # "$28$ percent"
+            text = f"{part[1].strip()} {part[2]}"
+        said = _SAID.match(text)
+        if said and said.end() < len(text):
+            text = text[said.end() :]
+        text = _lone_dollars(text)
+        if text == before:
+            break
+    return text or None
+
+
+def _opened(text: str) -> str:
+    r"""Without the first `\boxed{}`, its content kept."""
+    found = [at for at in (text.find("\\boxed{"), text.find("\\fbox{")) if at >= 0]
+    start = min(found)
+    inside = text.index("{", start) + 1
+    end = brace_end(text, inside)
+    return text if end is None else text[:start] + text[inside:end] + text[end + 1 :]
+
+
+def _lone_dollars(text: str) -> str:
+    """Without a dollar sign that belongs to no number."""
+    if text.count("$") != 1:
+        return text
+    before, after = text.partition("$")[::2]
+    money = re.match(r"\s?[-+(]?\s?[\d.]", after) or re.search(r"\d\s?$", before)
+    return text if money or "\\$" in text else (before + after).strip()
+
+
+def clean(text: str) -> str | None:
+    r"""`unwrap`, and `\text{}` gives its content: an answer as plain text, for types that are words or numbers."""
+    if len(text) > MAX_CHARS:
+        return text
+    opened = unwrap(text)
+    if opened is None or "\\" not in opened:
+        return opened
+    return unwrap(_TEXT.sub(r"\1", opened))
+
+
+def numbers_in(text: str) -> list[str]:
+    """Numbers as written, commas removed, in order; at most the first 20,000 characters are read."""
+    return [n.replace(",", "") for n in _NUMBER.findall(text[:TAIL]) if any(c.isdigit() for c in n)]

@@ -1,0 +1,297 @@
+r"""One number, read whole: sign, grouping, fraction, power, factor, unit (method.md section 8).
+
+    read_number("- $1,250.00")  -1250 usd      read_number("7 × 10^4")   70000      read_number("(12.6)")   -12.6
+    read_number("3½")           7/2            read_number("1.5 crore")  15000000   read_number("2+3 = 5")  5
+    read_number("3 or 4")       None           read_number("3!")         None       read_number("not 5")    None
+
+Nothing is left over: what is no sign, factor, unit or plain word behind the number makes it unreadable. Values are
+exact fractions; digits and exponents are bounded.
+
+Choices of ours: (1) `2 + 2` is no number: it is not worked out; of `2 + 2 = 4` the last member counts. (2) A comma with
+other than three digits behind it is a decimal comma (`12,5`); one with three is a thousands comma, unless a leading 0
+stands before it; in a column with decimal commas it is always one. (3) Percent is a unit: `50 %` is 50. (4) Alone in
+brackets, a number is negative, as accountants write it. (5) `5K`, `5M` are thousands and millions.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from dataclasses import dataclass
+from fractions import Fraction
+from functools import lru_cache
+
+from realm_cli.method.number_words import number_words
+from realm_cli.method.units import CURRENCY, known_unit, read_unit
+
+MAX_CHARS, MAX_DIGITS, MAX_POWER = 1000, 60, 400
+NOISE_DIGITS, NOISE = 15, Fraction(1, 10**12)  # digits of a binary number as text; its relative error
+
+PLAIN = re.compile(r"-?(?:[1-9]\d{0,2}(?:,\d{3})+|\d{1,30})(?:\.\d{1,20})?", re.ASCII)  # nothing to strip or to weigh
+_DASHES = {ord(char): "-" for char in "\u2212\u2010\u2011\u2012\u2013\u2014\u2015\uff0d\ufe63\ufe58\u2796△▲▼"}
+_BLANKS = {ord(char): " " for char in "\u00a0\u2009\u202f\u2007\u2002\u2003\u3000\u200b"}
+_SUPER = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻", "0123456789+-")
+_SUPERS = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻]{1,8}")
+_VULGAR = re.compile("[¼-¾⅐-⅞]")
+_FRAC = re.compile(
+    r"\\[dtc]?frac\s{0,4}(?:\{\s{0,4}(-?\d{1,60})\s{0,4}\}|(\d))\s{0,4}(?:\{\s{0,4}(\d{1,60})\s{0,4}\}|(\d))"
+)
+_TEXT = re.compile(
+    r"\\(?:text|textbf|textrm|textit|textnormal|mathrm|mathbf|mbox|operatorname)\s{0,4}\{([^{}]{0,300})\}"
+)
+_TEX = (
+    (re.compile(r"\\(?:times|cdot)(?![A-Za-z])"), "×"),
+    (re.compile(r"\^\s{0,4}(?:\{\s{0,4}\\circ\s{0,4}\}|\\circ)|\\(?:degree|textdegree)(?![A-Za-z])"), "°"),
+    (re.compile(r"\\approx(?![A-Za-z])"), "≈"),
+    (re.compile(r"\\(?:left|right)(?![A-Za-z])|\\[dt]isplaystyle(?![A-Za-z])"), ""),
+    (re.compile(r"\s?\{\s?([,.])\s?\}\s?"), r"\1"),
+    (re.compile(r"(?<=[\d,])\s?(?:\\[,!;:]|~)\s?(?=\d)"), ""),
+    (re.compile(r"\\[,!;:]"), " "),
+    (re.compile(r"\\ |\\quad(?![A-Za-z])|~"), " "),
+    (re.compile(r"\\([$%])"), r"\1"),
+)
+_LEAD = re.compile(
+    r"\s{0,8}(?:[≈~]|(?:(?:(?:approximately|approx\.?|about|around|roughly|ca\.|circa|exactly|only|just|a total of|"
+    r"equals?|is|was|are|it is|it's)\s{1,4}))){0,3}\s{0,8}",
+    re.IGNORECASE,
+)
+_COPULA = re.compile(
+    r"(?P<words>(?:[^\W\d_]{1,30}['’]?[^\W\d_]{0,3}[ \t]{1,4}){0,14}?[^\W\d_]{0,30})"
+    r"(?:\s{0,4}:|\s{1,4}(?:is|are|was|were|equals|be)\b:?)",
+)
+_SIGN = r"(?:[-+]|(?:minus|negative|plus)(?=[\s$€£¥₹]))"
+_HEAD = re.compile(
+    rf"(?:(?P<s0>-)\s?(?=\())?(?P<open>\()?\s{{0,4}}(?P<s1>{_SIGN})?\s{{0,4}}(?P<cur>{CURRENCY})?"
+    rf"\s{{0,4}}(?P<s2>{_SIGN})?\s{{0,4}}(?=[\d.])",
+    re.IGNORECASE,
+)
+_POINT = re.compile(
+    r"(?P<int>[1-9]\d{0,2}(?:,\d{3})+|[1-9]\d?(?:,\d\d)+,\d{3}|[1-9]\d{0,2}(?:['’]\d{3})+|[1-9]\d{0,2}(?:_\d{3})+"
+    r"|[1-9]\d{0,2}(?: \d{3})+(?! ?/)|\d{1,60})?(?P<dec>\.\d{1,60})?"
+    r"(?![\d_]|\.\d|['’]\d|,\d\d\d)(?P<exp>[eE][-+]?\d{1,4}(?!\d))?",
+    re.ASCII,
+)
+_COMMA = re.compile(
+    r"(?P<int>[1-9]\d{0,2}(?:\.\d{3})+|[1-9]\d{0,2}(?:['’]\d{3})+|[1-9]\d{0,2}(?: \d{3})+(?! ?/)|\d{1,60})?"
+    r"(?P<dec>,\d{1,60})?(?![\d_]|[.,]\d|['’]\d)(?P<exp>[eE][-+]?\d{1,4}(?!\d))?",
+    re.ASCII,
+)
+_ONE_COMMA = re.compile(r"(?:0,\d{1,30}|[1-9]\d{0,30},(?:\d{1,2}|\d{4,30}))(?![\d.,'’])", re.ASCII)
+_OVER = re.compile(r"\s?/\s?(\d{1,60})(?![\d.,'’_]|\s?/\s?\d)", re.ASCII)
+_MIXED = re.compile(r"(?:\s{1,4}|\s{1,4}(?:and|&)\s{1,4})(\d{1,9})\s?/\s?(\d{1,9})(?![\d.,]|\s?/\s?\d)", re.ASCII)
+_POWER = re.compile(
+    r"\s{0,4}[x×*·⋅•]\s{0,4}10\s{0,4}(?:\^|\*\*)\s{0,4}[{(]?\s{0,4}([-+]?\d{1,4})(?!\d)\s{0,4}[)}]?", re.IGNORECASE
+)
+_TEN = re.compile(r"\s{0,4}(?:\^|\*\*)\s{0,4}[{(]?\s{0,4}([-+]?\d{1,4})(?!\d)\s{0,4}[)}]?")
+_FACTOR_WORDS = {
+    "hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12, "lakh": 5, "lac": 5, "crore": 7, "cr": 7,
+    "mn": 6, "mio": 6, "mln": 6, "bn": 9, "bln": 9, "tn": 12, "k": 3, "万": 4, "萬": 4, "亿": 8, "億": 8, "千": 3,
+}  # fmt: skip
+_FACTOR = re.compile(
+    r"\s{0,4}-?(?:(hundred|thousand|million|billion|trillion|lakh|lac|crore|mn|mio|mln|bn|bln|tn|cr)s?\.?(?![A-Za-z])"
+    r"|([kKMB]|mm?|b|T)(?![A-Za-z/^²³\d])|([万萬亿億千])|(dozen)s?\b)",
+    re.IGNORECASE,
+)
+_LETTERS = {"k": 3, "K": 3, "M": 6, "B": 9}
+_WITH_MONEY = {"m": 6, "mm": 6, "MM": 6, "b": 9, "T": 12}
+_WHY = re.compile(r",?\s{1,4}(?:because|since|given that|due to)\b.*|,\s{1,4}as\b.*", re.IGNORECASE | re.DOTALL)
+_EQUATION = re.compile(r"[<>≠≤≥!;]|:=|,\s|\b(?:and|or|not)\b|\\n|n't\b")
+_FLOAT = re.compile(r"-?(\d{1,20})\.(\d{1,25})(?:[eE][-+]?\d{1,3})?")
+_AGAIN = re.compile(r"\s{0,4}\(([^()]{1,80})\)\s{0,4}\.?\s{0,4}$")
+_SEVERAL = re.compile(r"\s{1,4}or\s{1,4}|\s{1,4}and\s{1,4}|;\s{0,4}|,\s{1,4}")
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """A number and its unit in normal form (see `units`); () where it has none."""
+
+    value: Fraction
+    unit: tuple[str, ...] = ()
+
+
+def to_number(text: str, decimal_comma: bool = False) -> Fraction | None:
+    """The one number in "$1,250.00", "60 credits", "7kg", "50%" or "1/2"; None if there is none or several differ."""
+    found = read_number(text, decimal_comma=decimal_comma)
+    return found.value if found is not None else None
+
+
+@lru_cache(maxsize=8192)
+def read_number(text: str, *, decimal_comma: bool = False, algebra: bool = False) -> Number | None:
+    r"""The number that a text states, and its unit; None where it does not state exactly one.
+
+    decimal_comma: as the column that the problem is from. algebra: in formulas brackets are no sign, a comma divides
+    members of a list, and letters may be variables. The text may hold LaTeX; delimiters around it are gone (`clean`).
+    """
+    if PLAIN.fullmatch(text) and not decimal_comma:
+        value = as_fraction(text.replace(",", ""))
+        return Number(value) if value is not None else None
+    if len(text) > MAX_CHARS:
+        return None
+    text = normal(text)
+    found = _read(text, decimal_comma, algebra)
+    if found is None and not algebra and _SEVERAL.search(text):  # "72 or 72"
+        members = [_read(member, decimal_comma, algebra) for member in _SEVERAL.split(text[:200])]
+        if None not in members and len(set(members)) == 1:
+            return members[0]
+    return found
+
+
+def normal(text: str) -> str:
+    r"""One spelling of minus signs, blanks, powers, fractions and LaTeX's marks. `\text{}` gives its content."""
+    text = text.strip()
+    if not text.isascii():
+        text = one_dash(text)
+        text = _SUPERS.sub(lambda m: "^{" + m.group().translate(_SUPER) + "}", text)
+        text = _VULGAR.sub(_vulgar, text)
+        text = "".join(unicodedata.normalize("NFKC", c) if "\uff01" <= c <= "\uff5e" else c for c in text)
+    if "\\" in text or "{" in text or "~" in text:
+        text = _TEXT.sub(r"\1", text)
+        text = _FRAC.sub(lambda m: f" {m[1] or m[2]}/{m[3] or m[4]}", text)
+        for pattern, new in _TEX:
+            text = pattern.sub(new, text)
+    return text.strip()
+
+
+def one_dash(text: str) -> str:
+    """Minus signs and blanks in one spelling each."""
+    return text.translate(_DASHES).translate(_BLANKS)
+
+
+def _vulgar(match: re.Match[str]) -> str:
+    return " " + unicodedata.normalize("NFKC", match.group()).replace("\u2044", "/")
+
+
+def _read(text: str, decimal_comma: bool, algebra: bool) -> Number | None:
+    text = _WHY.sub("", text, count=1).strip().rstrip(".")
+    if "=" in text:
+        before, _, text = text.rpartition("=")
+        if _EQUATION.search(before) or (algebra and re.search("[A-Za-z]", before)):
+            return None
+    again = _AGAIN.search(text)
+    if again and re.search(r"\w", text[: again.start()]):  # "5 (five)", "24 (clips)"
+        inner, outer = (
+            _read_one(again[1], decimal_comma, algebra),
+            _read_one(text[: again.start()], decimal_comma, algebra),
+        )
+        if outer is None or (inner is None and (algebra or read_unit(" " + again[1]) is None)):
+            return None
+        return outer if inner is None or inner.value == outer.value else None
+    return _read_one(text, decimal_comma, algebra)
+
+
+def _read_one(text: str, decimal_comma: bool, algebra: bool) -> Number | None:
+    begin = text.lstrip()
+    lead = _LEAD.match(begin)
+    begin = begin[lead.end() :] if lead else begin
+    if not algebra and (copula := _COPULA.match(begin)) and copula["words"].strip():
+        if _EQUATION.search(copula["words"]) or {"not", "no", "never"} & set(copula["words"].lower().split()):
+            return None
+        begin = begin[copula.end() :].lstrip()
+        lead = _LEAD.match(begin)
+        begin = begin[lead.end() :] if lead else begin
+    head = _HEAD.match(begin)
+    if head is None:
+        spelled = number_words(begin)
+        return None if spelled is None else _with_unit(Fraction(spelled[0]), spelled[1], (), algebra)
+    if (head["open"] and algebra) or sum(bool(head[name]) for name in ("s0", "s1", "s2")) > 1:
+        return None
+    digits = begin[head.end() :]
+    found = _digits(digits, decimal_comma, algebra)
+    if found is None:
+        return None
+    value, rest = found
+    sign = -1 if (head["s1"] or head["s2"] or "").lower() in ("-", "minus", "negative") else 1
+    outer_sign = sign
+    if head["open"]:  # an accountant's brackets, around the number alone
+        inside, closed, rest = rest.partition(")")
+        if not closed or not re.fullmatch(r"\s{0,4}(?:%|[kKMB]|million|billion)?\s{0,4}", inside) or rest.strip(" ."):
+            return None
+        rest, outer_sign = inside, -1
+    money = (known_unit(head["cur"]) or head["cur"].lower(),) if head["cur"] else ()
+    return _with_unit(value * outer_sign, rest, money, algebra)
+
+
+def _digits(text: str, decimal_comma: bool, algebra: bool) -> tuple[Fraction, str] | None:
+    """(value without sign, what follows) of the digits at the beginning, with fraction and powers of ten."""
+    pattern = _COMMA if decimal_comma and not re.match(r"0\.\d|\d{1,60}\.(?:\d{1,2}|\d{4,60})(?!\d)", text) else _POINT
+    one = None if decimal_comma or (algebra and not text.startswith("0,")) else _ONE_COMMA.match(text)
+    if one:
+        value, rest = as_fraction(one.group().replace(",", ".")), text[one.end() :]
+    else:
+        found = pattern.match(text)
+        if found is None or not (found["int"] or found["dec"]):
+            return None
+        if pattern is _POINT and re.match(r",\d", text[found.end() :]):
+            return None
+        whole = re.sub(r"[^\d]", "", found["int"] or "0")
+        number = whole + (found["dec"] or "").replace(",", ".") + (found["exp"] or "")
+        if abs(int((found["exp"] or "e0")[1:])) > MAX_POWER:
+            return None
+        value, rest = as_fraction(number), text[found.end() :]
+    if value is None:
+        return None
+    if over := _OVER.match(rest):
+        if not int(over[1]):
+            return None
+        return value / int(over[1]), rest[over.end() :]
+    if value.denominator == 1 and (mixed := _MIXED.match(rest)):
+        above, below = int(mixed[1]), int(mixed[2])
+        return (value + Fraction(above, below), rest[mixed.end() :]) if 0 < above < below else None
+    power = _POWER.match(rest) or (_TEN.match(rest) if value == 10 else None)
+    if power:
+        exponent = int(power[1])
+        if abs(exponent) > MAX_POWER:
+            return None
+        base = (
+            value
+            if rest[power.start() : power.end()].lstrip()[:1] not in ("^", "*") or _POWER.match(rest)
+            else Fraction(1)
+        )
+        return base * Fraction(10) ** exponent, rest[power.end() :]
+    return value, rest
+
+
+def _with_unit(value: Fraction, rest: str, money: tuple[str, ...], algebra: bool) -> Number | None:
+    """The number with its factor and unit; None where something is left over."""
+    for _ in range(2):
+        factor = (
+            None
+            if algebra and not re.match(r"\s{0,4}(?:hund|thou|mill|bill|tril|lakh|cror)", rest, re.IGNORECASE)
+            else _FACTOR.match(rest)
+        )
+        if factor is None:
+            break
+        scale = _scale(factor, bool(money) or bool(re.match(rf"\s{{0,4}}{CURRENCY}", rest[factor.end() :])))
+        if scale is None:
+            break
+        value, rest = value * scale, rest[factor.end() :]
+    unit = read_unit(rest, algebra=algebra)
+    return None if unit is None else Number(value, money + tuple(word for word in unit if word not in money))
+
+
+def _scale(found: re.Match[str], money: bool) -> int | None:
+    if found[4]:
+        return 12
+    if found[2]:
+        power = _LETTERS.get(found[2]) or (_WITH_MONEY.get(found[2]) if money else None)
+        return None if power is None else 10**power
+    return int(10 ** _FACTOR_WORDS[(found[1] or found[3]).lower()])
+
+
+def same_value(mine: Fraction, gold: Fraction, *texts: str) -> bool:
+    """Equal; where a text shows a binary number's digits (`90.00000000000001`), equal but for its last digits."""
+    if mine == gold:
+        return True
+    floats = (_FLOAT.fullmatch(text.strip()) for text in texts)
+    noisy = any(m and len((m[1] + m[2]).lstrip("0")) >= NOISE_DIGITS for m in floats)
+    return noisy and abs(mine - gold) <= NOISE * abs(gold)
+
+
+def as_fraction(number: str) -> Fraction | None:
+    """The exact value of one number as `numbers_in` gives it; None for 1/0 and what is longer than 60 characters."""
+    try:
+        if number.isdecimal() and len(number) <= MAX_DIGITS:
+            return Fraction(int(number))
+        return Fraction(number) if len(number) <= MAX_DIGITS else None
+    except (ValueError, ZeroDivisionError):
+        return None
