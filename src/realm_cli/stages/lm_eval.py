@@ -136,7 +136,7 @@ def _samples(
         settings = _generation(recipe)
         for key in (STRICT, FLEXIBLE):
             strict = key == STRICT
-            texts = [row.answer if strict else flexible_answer(row.completion) for row in found]
+            texts = [row.answer if strict else flexible_answer(row.completion, problem.answer_type) for row in found]
             right = [row.correct if strict else row.correct_flexible for row in found]
             out.append(
                 {
