@@ -1,10 +1,12 @@
-"""Writes docs/artifacts.md from the row models and docs/cli.md from the Typer app.
+"""Writes docs/artifacts.md from the row models, docs/cli.md from the Typer app, and the guide of answer types in
+docs/your-domain.md from the cases that the tests run.
 
-Usage: `python docs/generate.py` writes both; `--check` writes nothing and exits 1, naming the file, if one is stale.
+Usage: `python docs/generate.py` writes them; `--check` writes nothing and exits 1, naming the file, if one is stale.
 """
 
 from __future__ import annotations
 
+import importlib.util
 import inspect
 import io
 import json
@@ -197,10 +199,31 @@ def cli_page() -> str:
     return "\n".join([*intro, *command_section(get_command(app), "realm", None)]).rstrip() + "\n"
 
 
+def answer_types(page: str) -> str:
+    """The page with its guide of answer types made anew, between the two marks."""
+    begin, end = (
+        "<!-- answer types, written by `make docs` from tests/method/answer_cases.py -->",
+        "<!-- /answer types -->",
+    )
+    spec = importlib.util.spec_from_file_location("answer_cases", HERE.parent / "tests" / "method" / "answer_cases.py")
+    assert spec is not None and spec.loader is not None
+    sys.modules[spec.name] = cases = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(cases)
+
+    def shown(texts: tuple[str, ...]) -> str:
+        return ", ".join(f"`{text}`" for text in texts)
+
+    rows = [[f"`{c.type}`", c.what, shown((c.gold,)), shown(c.right), shown(c.wrong)] for c in cases.CASES]
+    guide = table(["type", "what counts", "the answer", "right", "wrong"], rows)
+    before, _, rest = page.partition(begin)
+    return f"{before}{begin}\n\n" + "\n".join(guide).strip() + f"\n\n{end}" + rest.partition(end)[2]
+
+
 def main(argv: list[str]) -> int:
     """Write the pages, or with --check compare them; returns the exit code."""
     stale = []
-    for name, text in (("artifacts.md", artifacts_page()), ("cli.md", cli_page())):
+    guide = answer_types((HERE / "your-domain.md").read_text(encoding="utf-8"))
+    for name, text in (("artifacts.md", artifacts_page()), ("cli.md", cli_page()), ("your-domain.md", guide)):
         path = HERE / name
         if path.exists() and path.read_text(encoding="utf-8") == text:
             continue
