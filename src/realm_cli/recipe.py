@@ -14,6 +14,7 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from realm_cli.errors import ConfigError, masked
+from realm_cli.recipe_blocks import SAMPLING as SAMPLING
 from realm_cli.recipe_blocks import AlarmsConfig as AlarmsConfig
 from realm_cli.recipe_blocks import Block as Block
 from realm_cli.recipe_blocks import ChecksConfig as ChecksConfig

@@ -1,10 +1,14 @@
-"""Blocks of a recipe that say how things run, and change nothing of what is made (recipe.py holds the others)."""
+"""Blocks of a recipe that say how things run (recipe.py holds the others).
+
+They change nothing of what is made, but for `extra`, `omit` and `reasoning` of the servers: `SAMPLING`.
+"""
 
 from __future__ import annotations
 
+import json
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
 
 
 class Block(BaseModel):
@@ -35,6 +39,20 @@ class PreflightConfig(Block):
     stop: bool = True  # do not start where no group has, or every completion is cut off
 
 
+SAMPLING = (
+    "extra",
+    "omit",
+    "reasoning",
+)  # keys of ServerConfig that change what a server writes, or what is kept of it
+_OWN = {
+    "model": "the model's name says it",
+    "messages": "realm writes the prompts",
+    "n": "each request asks for one sample; the stages have n",
+    "seed": "every sample has its own, and with one they would be alike",
+}
+_SECRET = ("api_key", "apikey", "api-key", "authorization", "password", "secret", "access_token")
+
+
 class ServerConfig(Block):
     """How servers are asked (`openai:` models and teachers). A budget is that of one command."""
 
@@ -44,6 +62,21 @@ class ServerConfig(Block):
     max_requests: int | None = Field(None, ge=1)  # retries count
     max_tokens: int | None = Field(None, ge=1)  # of prompts and answers, as the server counts them
     max_failed: float = Field(0.0, ge=0, le=1)  # share of samples that may fail in a stage that still ends well
+    reasoning: Literal["think", "drop"] = "think"  # a thought beside the answer: in front as <think>, or left out
+    empty: Literal["fail", "keep"] = "fail"  # an answer without a word: asked for again, or the model's own wrong one
+    extra: dict[str, JsonValue] = {}  # more fields of every request, e.g. {reasoning_effort: low}; they win over ours
+    omit: list[Literal["max_tokens", "temperature", "top_p", "seed", "stop", "top_k", "min_p"]] = []  # never sent
+
+    @field_validator("extra")
+    @classmethod
+    def _not_ours(cls, extra: dict[str, JsonValue]) -> dict[str, JsonValue]:
+        for name in extra:
+            if name in _OWN:
+                raise ValueError(f"{name} cannot be set: {_OWN[name]}")
+            if name.lower() in _SECRET:
+                raise ValueError(f"{name} would be written to files; leave it out and set REALM_API_KEY")
+        json.dumps(extra, allow_nan=False)  # ValueError for infinity
+        return extra
 
 
 class VllmConfig(Block):

@@ -29,6 +29,7 @@ from realm_cli.recipe import Recipe
 _LIBRARIES = ("torch", "transformers", "peft", "trl", "bitsandbytes", "math-verify", "openai")
 _RESTORE = "restore it, or redo the stage with --force"
 OWN_FILES = ("manifest.json", "recipe.json")  # what describes a stage and is no output of it
+CARRIED = ("models", "servers", "refused")  # what the rows were made by: true of all that this work continues
 _HELD: dict[str, FileLock] = {}  # by lock file, until this process ends
 
 
@@ -91,6 +92,7 @@ class Stage:
             "versions": versions(),
             "git": _git_revision(),
         }
+        self._manifest |= {key: self.earlier[key] for key in CARRIED if key in self.earlier}
         if shard is not None:
             self._manifest["shard"] = shard
         if self.recipe.student.trust_remote_code:
@@ -137,7 +139,7 @@ class Stage:
 
         An adapter is an input of its own; here `name` may hold one, and the digest is the base's.
         """
-        known = {**self.earlier.get("models", {}), **self._manifest.get("models", {})}
+        known = self._manifest.get("models", {})
         if digest and known.get(name, digest) != digest:
             raise ArtifactError(f"{self.folder}: the files of {name} have changed since; use --force to redo the stage")
         if digest:
@@ -145,6 +147,25 @@ class Stage:
             trusted = self._manifest.get("trust_remote_code", [])
             if trusted and name not in [*trusted, "student"]:
                 self.note(trust_remote_code=[*trusted, name])
+
+    def same_settings(self, name: str, settings: Mapping[str, Any] | None) -> None:
+        """Record how a server is asked (None: no server). ArtifactError where texts of it were asked for otherwise."""
+        known = self._manifest.get("servers", {})
+        if settings is None:
+            return
+        changed = _changed(known[name], dict(settings), "engine.server") if name in known else []
+        if changed:
+            raise ArtifactError(
+                f"{self.folder}: texts of {name} were made with other settings ({', '.join(changed[:4])}); use --force "
+                "or another --run"
+            )
+        self.note(servers={**known, name: dict(settings)})
+
+    def refused(self, name: str, parameters: Mapping[str, str | None]) -> None:
+        """Record what a server has refused: its texts were sampled without it, or it went under another name."""
+        known = self._manifest.get("refused", {})
+        if parameters:
+            self.note(refused={**known, name: {**known.get(name, {}), **parameters}})
 
     def note(self, **facts: Any) -> None:
         """Add facts to the manifest while the stage runs."""
@@ -255,6 +276,8 @@ class _Manifest(BaseModel):
     inputs: dict[str, _Input] = {}
     versions: dict[str, str] = {}
     models: dict[str, str] = {}
+    servers: dict[str, dict[str, Any]] = {}
+    refused: dict[str, dict[str, str | None]] = {}
 
 
 def read_manifest(path: Path) -> dict[str, Any]:

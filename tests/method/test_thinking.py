@@ -88,7 +88,9 @@ def test_a_thought_that_was_cut_stays_open() -> None:
 
 
 def test_tags_that_a_thought_talks_about_are_no_form() -> None:
-    thought = "The form is <think> steps </think> <answer>8</answer>, no < / ANSWER > twice.\nSo I take 9 as the result."
+    thought = (
+        "The form is <think> steps </think> <answer>8</answer>, no < / ANSWER > twice.\nSo I take 9 as the result."
+    )
     parsed = parse_completion(with_thought("<answer>9</answer>", thought), k=0, min_think_words=5)
     assert parsed.ok and parsed.answer == "9" and "[think] steps [/think] [answer]8[/answer]" in parsed.think
 

@@ -17,6 +17,7 @@ then EngineError is raised.
 from __future__ import annotations
 
 import difflib
+import logging
 import os
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
@@ -27,12 +28,19 @@ from urllib.parse import urlsplit
 import openai
 
 from realm_cli.engines.budget import Budget
-from realm_cli.engines.server_calls import Caller, Failed
+from realm_cli.engines.server_calls import Caller
+from realm_cli.engines.server_errors import Failed
+from realm_cli.engines.server_params import Parameters
 from realm_cli.errors import ConfigError, EngineError
 from realm_cli.protocols import Completion, GenRequest, SamplingParams
-from realm_cli.recipe import ServerConfig, refuse_secret
+from realm_cli.recipe import SAMPLING, ServerConfig, refuse_secret
 
+log = logging.getLogger(__name__)
 NOT_ASKED = "not asked: the work stopped before"
+WORDLESS = (
+    "%s: %d answers ended before their first word (an unseen thought may have taken all tokens); they count as cut off "
+    "or wrong: raise max_tokens, or ask for less thought, as by engine.server.extra={reasoning_effort: low}"
+)
 
 
 class OpenAIGenerator:
@@ -45,6 +53,17 @@ class OpenAIGenerator:
         self.server = server or ServerConfig()
         self.name = f"openai:{_host(self.urls[0])}#{model}"  # other servers of the model may come and go
         self.budget = budget or Budget(self.server)
+        self._parameters = Parameters(self.name, self.server)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Recipe keys that decide what it writes: work that is continued must have the same."""
+        return {key: value for key, value in self.server.model_dump(mode="json").items() if key in SAMPLING}
+
+    @property
+    def refused(self) -> dict[str, str | None]:
+        """Parameters that the server has refused so far -> the name they are sent under instead; None = not sent."""
+        return dict(self._parameters.refused)
 
     @classmethod
     def from_spec(cls, spec: str, server: ServerConfig | None = None, budget: Budget | None = None) -> OpenAIGenerator:
@@ -71,7 +90,7 @@ class OpenAIGenerator:
         pool = ThreadPoolExecutor(at_once, thread_name_prefix="openai")
         done: dict[int, dict[int, Completion]] = defaultdict(dict)
         stop: EngineError | None = None
-        in_a_row = 0
+        in_a_row = wordless = 0
         try:
             self._check_alive(caller)
             futures: dict[Future[Completion], tuple[int, int]] = {
@@ -80,11 +99,12 @@ class OpenAIGenerator:
             for future in as_completed(futures):
                 i, sample = futures[future]
                 try:
-                    done[i][sample] = future.result()
+                    done[i][sample] = came = future.result()
+                    wordless += not came.text.strip()
                     in_a_row = 0
                 except Failed as error:
                     done[i][sample] = Completion("", failure=str(error))
-                    in_a_row += 1
+                    in_a_row += 0 if error.here else 1  # a filter or a long prompt says nothing of the next request
                     if in_a_row >= 2 * at_once:
                         text = f"{self.name}: {in_a_row} requests failed in a row, the last one: {error}"
                         stop = stop or EngineError(f"{text}; correct it and rerun with --resume")
@@ -103,6 +123,8 @@ class OpenAIGenerator:
                 yield from self._rest(requests, done)
                 raise stop
         finally:  # also when the caller stops early
+            if wordless:
+                log.warning(WORDLESS, self.name, wordless)
             pool.shutdown(wait=False, cancel_futures=True)
             caller.close()
 
@@ -120,7 +142,7 @@ class OpenAIGenerator:
         name, key = next(((name, key) for name, key in found if key), ("", "none"))
         if not (key.isascii() and key.isprintable()):
             raise EngineError(f"{name}: holds a character that no key has; set it again")
-        return Caller(self.urls, key, self.server, self.name, self.budget)
+        return Caller(self.urls, key, self.model, self._parameters, self.budget)
 
     def _check_alive(self, caller: Caller) -> None:
         """One quick request each, so that a dead server is reported at once and not after all retries."""
@@ -141,24 +163,22 @@ class OpenAIGenerator:
 
     def _ask(self, caller: Caller, request: GenRequest, sample: int, params: SamplingParams) -> Completion:
         try:
-            return caller.ask(self._body(request, sample, params))
+            return caller.ask(request.messages, self._body(request, sample, params))
         except openai.NotFoundError as error:
             raise EngineError(self._unknown(caller, error)) from None
 
     def _body(self, request: GenRequest, sample: int, params: SamplingParams) -> dict[str, Any]:
+        """The fields beside model and messages, as OpenAI names them."""
         body: dict[str, Any] = {
-            "model": self.model,
-            "messages": [dict(message) for message in request.messages],
             "max_tokens": params.max_tokens,
             "temperature": params.temperature,
             "top_p": params.top_p,
             "seed": params.seed_of(request.key, sample),
+            "stop": list(params.stop),
+            "top_k": params.top_k,
+            "min_p": params.min_p,
         }
-        if params.stop:
-            body["stop"] = list(params.stop)
-        extra = {"top_k": params.top_k, "min_p": params.min_p}
-        body["extra_body"] = {key: value for key, value in extra.items() if value}
-        return body
+        return {key: value for key, value in body.items() if value or key not in ("stop", "top_k", "min_p")}
 
     def _unknown(self, caller: Caller, error: openai.APIStatusError) -> str:
         """The message for a 404: the model or the path is wrong."""

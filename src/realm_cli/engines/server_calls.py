@@ -3,10 +3,11 @@
 Time-outs, lost or cut connections, 408, 409, 425, 429, 5xx and answers that are no chat completion are tried again
 after growing pauses (Retry-After is honoured). A slow drip counts as a time-out: the limit is for the whole answer from
 its request on. It is looked at when something comes: a body that stands still, or headers that drip, may take longer.
+What a body says: engines/server_answers.py; errors: server_errors.py; parameters that are refused: server_params.py.
 
 Of several servers the least busy one is asked; another try goes to another one.
 
-Usage: `Caller(urls, key, server, name, budget).ask(body)`; Failed = this request, EngineError = all of them
+Usage: `Caller(urls, key, model, parameters, budget).ask(messages, wanted)`; Failed: this request; EngineError: all
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ import email.utils
 import random
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from typing import Any
 
 import httpx2 as httpx
@@ -25,35 +27,27 @@ import openai
 
 from realm_cli.engines.budget import Budget
 from realm_cli.engines.programs import well_formed
+from realm_cli.engines.server_answers import Answer, NoCompletion, check, error_in, load_body, read_answer
+from realm_cli.engines.server_errors import FILTERED, Again, Failed, Said, said_in
+from realm_cli.engines.server_params import Parameters
 from realm_cli.errors import EngineError
+from realm_cli.method.thinking import one_think, with_thought
 from realm_cli.protocols import Completion
-from realm_cli.recipe import ServerConfig
 
 CONNECT_SECONDS = 10.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 8.0  # seconds; doubled from try to try
 LONGEST_WAIT = 120.0  # a server may ask for as much by Retry-After
 STARTED = "realm_started"  # a request's extension: when it was sent
 PLACEHOLDER = 8  # a shorter key (none, EMPTY, x) is no secret, and may be a word of an answer
-AGAIN = (408, 409, 425, 429)  # and all from 500
-
-
-class Failed(Exception):
-    """This request is not answered, the others may be; `str` says why."""
-
-
-class _Again(Exception):
-    """This try failed, the next one may not. pause: what the server asked for, seconds."""
-
-    def __init__(self, reason: str, pause: float | None = None) -> None:
-        super().__init__(reason)
-        self.pause = pause
+Messages = Sequence[Mapping[str, str]]
 
 
 class Caller:
     """Asks servers of one model with one key; threads may share it. `stop` ends pauses at once."""
 
-    def __init__(self, urls: Sequence[str], key: str, server: ServerConfig, name: str, budget: Budget) -> None:
-        self.name, self.server, self._key, self._budget = name, server, key, budget
+    def __init__(self, urls: Sequence[str], key: str, model: str, parameters: Parameters, budget: Budget) -> None:
+        self.name, self.server, self.model = parameters.name, parameters.server, model
+        self._key, self._parameters, self._budget, server = key, parameters, budget, parameters.server
         self.stop = threading.Event()
         self._jitter = random.Random()  # of pauses: of nothing that is written
         limit = httpx.Timeout(server.timeout, connect=min(CONNECT_SECONDS, server.timeout))
@@ -77,9 +71,9 @@ class Caller:
         for client in self.clients:
             client.close()
 
-    def ask(self, body: dict[str, Any]) -> Completion:
-        """The answer to one chat request. Failed, whose text is the same for like failures; EngineError, after which no
-        thread asks any more; CancelledError where the work has stopped.
+    def ask(self, messages: Messages, wanted: Mapping[str, Any]) -> Completion:
+        """The answer to a chat; wanted: the other fields. Failed, whose text is the same for like failures;
+        EngineError, after which no thread asks any more; CancelledError where the work has stopped.
         """
         last = None
         for attempt in range(self.server.retries + 1):
@@ -88,8 +82,8 @@ class Caller:
             try:
                 self._budget.take(self.name)
                 with self._least_busy(last) as last:
-                    return self._once(self.clients[last], body)
-            except _Again as error:
+                    return self._once(self.clients[last], messages, wanted)
+            except Again as error:
                 reason, asked = str(error), error.pause
             except (EngineError, openai.NotFoundError):
                 self.stop.set()
@@ -111,50 +105,88 @@ class Caller:
             with self._lock:
                 self._busy[number] -= 1
 
-    def _once(self, client: openai.OpenAI, body: dict[str, Any]) -> Completion:
-        try:
-            answer = client.chat.completions.create(**body)
-        except openai.NotFoundError:
-            raise  # the caller knows the models
-        except (openai.AuthenticationError, openai.PermissionDeniedError):
-            raise EngineError(f"{self.name}: access denied; set REALM_API_KEY or OPENAI_API_KEY") from None
-        except openai.APITimeoutError:
-            raise _Again(f"no answer within {self.server.timeout:g} s; lower max_tokens") from None
-        except openai.APIConnectionError:
-            raise _Again("the connection was lost; see the server's log") from None
-        except openai.RateLimitError as error:
-            reason = f"still rate-limited after {self.server.retries} retries; resume later"
-            raise _Again(reason, retry_after(error.response.headers)) from None
-        except openai.APIStatusError as error:
-            text = f"status {error.status_code} ({self.reason(error)})"
-            if error.status_code in AGAIN or error.status_code >= 500:
-                raise _Again(text, retry_after(error.response.headers)) from None
-            raise Failed(text) from None
-        except (openai.OpenAIError, ValueError, TypeError) as error:
-            raise _Again(self._no_completion(error)) from None
-        return self._completion(answer, body)
+    def _once(self, client: openai.OpenAI, messages: Messages, wanted: Mapping[str, Any]) -> Completion:
+        """One try, and at once another one where only a parameter was refused."""
+        while True:
+            sent = self._parameters.body(wanted)
+            try:
+                body, said, headers = self._post(client, messages, sent)
+            except openai.NotFoundError:
+                raise  # the caller knows the models
+            except openai.APITimeoutError:
+                raise Again(f"no answer within {self.server.timeout:g} s; lower max_tokens") from None
+            except openai.APIConnectionError:
+                raise Again("the connection was lost; see the server's log") from None
+            except (openai.OpenAIError, ValueError, TypeError) as error:
+                raise Again(self._no_completion(error)) from None
+            if said is None:
+                return self._completion(body, messages, wanted)
+            said = replace(said, message=self._without_key(said.message))
+            if not self._parameters.learn(said, sent):
+                raise self._error(said, headers)
+            self._budget.take(self.name)
 
-    def _completion(self, answer: Any, body: dict[str, Any]) -> Completion:
-        choices = getattr(answer, "choices", None)
-        first = choices[0] if isinstance(choices, list) and choices else None
-        message = getattr(first, "message", None)
-        if first is None or message is None or not isinstance(message.content, str | None):
-            raise _Again(self._no_completion(answer))
-        text = self._without_key(well_formed(message.content or ""))  # it will be a row of a file
-        usage = getattr(answer, "usage", None)
-        used, shown = getattr(usage, "completion_tokens", None), getattr(usage, "prompt_tokens", None)
-        n_tokens = used if isinstance(used, int) else len(text.split())  # words, where the server does not count
-        prompt = (len(message["content"].split()) for message in body["messages"])
-        self._budget.count(n_tokens + (shown if isinstance(shown, int) else sum(prompt)))
-        return Completion(text=text, n_tokens=n_tokens, truncated=first.finish_reason == "length")
+    def _post(
+        self, client: openai.OpenAI, messages: Messages, sent: Mapping[str, Any]
+    ) -> tuple[Any, Said | None, httpx.Headers]:
+        """(the body, the error that it holds, headers)."""
+        create: Any = client.chat.completions.with_raw_response.create
+        try:
+            answer = create(model=self.model, messages=[dict(m) for m in messages], extra_body=dict(sent)).http_response
+        except openai.NotFoundError:
+            raise
+        except openai.APIStatusError as error:
+            response = error.response
+            body = None
+            with suppress(ValueError):
+                body = response.json()
+            said = said_in(body, error.status_code) or Said(error.status_code, response.text or error.message)
+            return None, said, response.headers
+        body = load_body(answer.content)
+        return body, error_in(body), answer.headers
+
+    def _error(self, said: Said, headers: httpx.Headers) -> Exception:
+        """What an error is to the work: Failed, Again or EngineError."""
+        if said.filtered:
+            return Failed(FILTERED, here=True)
+        if said.status in (401, 403):
+            return EngineError(f"{self.name}: access denied; set REALM_API_KEY or OPENAI_API_KEY")
+        if said.spent:
+            return EngineError(f"{self.name}: {self.short(said.message)}; see to the account and rerun with --resume")
+        text = f"status {said.status} ({self.short(said.message)})" if said.status else self.short(said.message)
+        if said.status == 429:
+            text = f"still rate-limited after {self.server.retries} retries; resume later"
+        return Again(text, retry_after(headers)) if said.passing else Failed(text, here=said.too_long)
+
+    def _completion(self, body: Any, messages: Messages, wanted: Mapping[str, Any]) -> Completion:
+        try:
+            answer = read_answer(body)
+        except NoCompletion as error:
+            raise Again(self._no_completion(*error.args)) from None
+        words = len(f"{answer.thought} {answer.text}".split())
+        n_tokens = answer.tokens if answer.tokens is not None else words  # where the server does not count
+        prompt = sum(len(message["content"].split()) for message in messages)
+        self._budget.count(n_tokens + (answer.prompt_tokens if answer.prompt_tokens is not None else prompt))
+        check(answer, keep_empty=self.server.empty == "keep")
+        text = self._without_key(well_formed(self._text(answer, wanted.get("stop") or ())))  # a row of a file
+        return Completion(text=text, n_tokens=n_tokens, truncated=answer.cut)
+
+    def _text(self, answer: Answer, stops: Sequence[str]) -> str:
+        """Thought and answer as one text; the only place where they are put together. method/thinking.py says how."""
+        text = answer.text
+        for stop in stops:  # also where the server was not told, or leaves the stop text in
+            text = text.partition(stop)[0]
+        keep = self.server.reasoning == "think"
+        whole = with_thought(text, answer.thought if keep or answer.misplaced else "", cut=answer.cut)
+        return one_think(whole, keep=keep)
 
     def _no_completion(self, what: object) -> str:
         return f"the answer is no chat completion ({self.short(what)}); does the URL end in /v1?"
 
     def reason(self, error: openai.APIStatusError) -> str:
         """What the server says about an error: its message where the body has one, else the body."""
-        body = error.body if isinstance(error.body, dict) else {}
-        return self.short(body.get("message") or body.get("detail") or error.response.text or error.message)
+        said = said_in(error.body, error.status_code)
+        return self.short(said.message if said else error.response.text or error.message)
 
     def short(self, value: object) -> str:
         """The beginning of a message, in one line; a server that repeats the key does not get it into our words."""

@@ -107,6 +107,7 @@ def run_eval(
         if isinstance(generator, Replay):
             generator.expect([problem.id for problem in problems])
         stage.same_model(generator.name, getattr(generator, "digest", ""))
+        stage.same_settings(generator.name, getattr(generator, "settings", None))
         requests = [
             replace(_request(stage, mode, p, shown.get(p.id, []), rules), n=n, first_sample=first)
             for mode, p, first, n in work
@@ -121,6 +122,7 @@ def run_eval(
                     else:
                         out.add(predict(stage, label, mode, problem, sample, completion, shown.get(problem.id, [])))
                 advance(1, "")
+        stage.refused(generator.name, getattr(generator, "refused", {}))
     written = read_rows(path, Prediction, allow_empty=bool(failures.rows))
     failures.settle({row.id for row in written})
     failures.refuse(len(written) + len(failures.rows), None, "--resume")  # accuracies need all of them

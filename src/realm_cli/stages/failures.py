@@ -58,17 +58,30 @@ class Failures:
         """EngineError where more than the share `allowed` (None: any) of `total` samples failed; the rest is kept."""
         if self.rows and len(self.rows) > (allowed or 0.0) * total:
             hint = "" if allowed is None else " (engine.server.max_failed: how many may fail)"
+            if again_and_again := {row.problem_id for row in self.rows.values() if row.runs > 1}:
+                first = min(again_and_again)
+                hint += f"; {len(again_and_again)} problems failed in an earlier run too, such as {first}: "
+                hint += "mend the cause, or leave them out of the problems"
             raise EngineError(
                 f"{self.path}: {self._told(total)}; the others are kept, {again} asks for these again{hint}"
             )
 
     def _told(self, total: int | None = None) -> str:
-        reasons = Counter(row.reason for row in self.rows.values()).most_common()
+        like: dict[str, str] = {}  # told as the first one was
+        for row in self.rows.values():
+            like.setdefault(_kind(row.reason), row.reason)
+        reasons = Counter(like[_kind(row.reason)] for row in self.rows.values()).most_common()
         of = f" of {total}" if total is not None else ""
         why = ", ".join(f"{n} x {reason}" for reason, n in reasons[:2])
         if len(reasons) > 2:
             why += f", {sum(n for _, n in reasons[2:])} for {len(reasons) - 2} other reasons"
         return f"{len(self.rows)}{of} samples failed: {why}"
+
+
+def _kind(reason: str) -> str:
+    """A reason without what a server says of one request: how many tokens it has, which id."""
+    what, mark, said = reason.partition("(")
+    return what + mark + " ".join("#" if any(c.isdigit() for c in word) else word for word in said.split())
 
 
 def gaps(have: Container[int], want: int) -> list[tuple[int, int]]:

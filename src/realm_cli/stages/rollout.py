@@ -65,6 +65,7 @@ def run_rollout(
         if not requests:
             continue
         stage.same_model(generator.name, getattr(generator, "digest", ""))
+        stage.same_settings(generator.name, getattr(generator, "settings", None))
         params = SamplingParams(config.max_tokens, config.temperature, config.top_p, seed=stage.recipe.seed)
         with Appender(path) as out, progress(f"routes of {source}", len(requests)) as advance:
             for index, completions in generator.generate(requests, params):
@@ -80,6 +81,7 @@ def run_rollout(
                     route = make_route(request.problem, source, sample, whole, params)
                     out.add(route if own else route.model_copy(update={"correct": False}))
                 advance(1, "")
+        stage.refused(generator.name, getattr(generator, "refused", {}))
     routes = kept_rows(path, Route)
     failures.settle({route.id for route in routes})
     if not routes:

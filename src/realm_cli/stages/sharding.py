@@ -17,7 +17,7 @@ from realm_cli.artifacts import digest, iter_lines, replacing, write_rows
 from realm_cli.errors import ArtifactError, ConfigError, DataError
 from realm_cli.recipe import Recipe
 from realm_cli.records import Problem
-from realm_cli.run_folder import Stage, read_json, read_manifest, relevant
+from realm_cli.run_folder import CARRIED, Stage, read_json, read_manifest, relevant
 from realm_cli.stages.summary import Summary, Table
 
 T = TypeVar("T")
@@ -99,7 +99,8 @@ def merge_stage(stage: Stage, parts: Sequence[Part], problems: Sequence[Problem]
         with replacing(stage.path("errors.jsonl")) as out:
             out.writelines(failed)
     notes: dict[str, Any] = {"merged": [str(part.folder) for part in parts]}
-    notes["models"] = {name: model for part in parts for name, model in part.manifest.get("models", {}).items()}
+    for key in ("models", *(key for key in CARRIED if any(key in part.manifest for part in parts))):
+        notes[key] = {name: value for part in parts for name, value in part.manifest.get(key, {}).items()}
     for key in ("student_sources", "sources"):
         if names := {name for part in parts for name in part.manifest.get(key, [])}:
             notes[key] = sorted(names)
@@ -195,6 +196,13 @@ def _check_same(first: Part, part: Part, name: str) -> None:
     for key, model in part.manifest.get("models", {}).items():
         if models.get(key, model) != model:
             raise ArtifactError(f"{part.folder}: the files of {key} differ from those of {first.folder}")
+    servers = first.manifest.get("servers", {})
+    for key, settings in part.manifest.get("servers", {}).items():
+        if servers.get(key, settings) != settings:
+            raise ArtifactError(
+                f"{part.folder}: {key} was asked with other settings of engine.server than in {first.folder}; make it "
+                "anew with the same ones"
+            )
 
 
 def _problems(path: Path) -> list[Problem]:

@@ -89,6 +89,7 @@ def _ask(
     ]
     if not requests:
         return
+    stage.same_settings(guide.teacher.name, getattr(guide.teacher, "settings", None))
     label = f"teacher {guide.teacher.name}" + (" (label shown)" if with_label else "")
     with Appender(stage.path("teacher.jsonl")) as out, progress(label, len(requests)) as advance:
         for index, completions in guide.teacher.generate(requests, params):
@@ -115,3 +116,4 @@ def _ask(
                     )
                 )
             advance(1, "")
+    stage.refused(guide.teacher.name, getattr(guide.teacher, "refused", {}))
