@@ -15,10 +15,14 @@ from typing import Any
 
 import pytest
 import torch
+from pytest_httpserver import HTTPServer
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from engines.toys import toy_tokenizer
+from realm_cli.engines import server_calls
 from realm_cli.engines.loading import LoadedModel
+from realm_cli.engines.openai_client import OpenAIGenerator
+from realm_cli.recipe import ServerConfig
 
 ARCHITECTURES = ("llama", "qwen2", "qwen3")
 
@@ -102,3 +106,14 @@ def _wait(url: str, process: subprocess.Popen[bytes], log: Path, seconds: float 
         except (urllib.error.URLError, ConnectionError, TimeoutError):
             time.sleep(0.3)
     raise AssertionError(f"transformers serve did not answer within {seconds} s:\n{log.read_text()}")
+
+
+@pytest.fixture
+def client(httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch) -> OpenAIGenerator:
+    """A generator on a scripted server that lists the models `m` and `mini`."""
+    for name in ("OPENAI_API_KEY", "REALM_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(server_calls, "FIRST_PAUSE", 0.01)
+    models = [{"id": name, "object": "model", "created": 0, "owned_by": "us"} for name in ("m", "mini")]
+    httpserver.expect_request("/v1/models").respond_with_json({"object": "list", "data": models})
+    return OpenAIGenerator([httpserver.url_for("/v1")], "m", ServerConfig(retries=2, timeout=10))

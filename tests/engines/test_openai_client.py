@@ -6,56 +6,20 @@ import json
 import re
 import time
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
+from engines.scripted import answer, as_json, ask, bodies, script
 from realm_cli.cli.app import main
-from realm_cli.engines import server_calls
 from realm_cli.engines.loading import load_model
 from realm_cli.engines.openai_client import OpenAIGenerator
 from realm_cli.engines.sampler import LocalGenerator
 from realm_cli.errors import EngineError
 from realm_cli.protocols import GenRequest, SamplingParams
 from realm_cli.recipe import ServerConfig
-
-CHAT = "/v1/chat/completions"
-
-
-def ask(*questions: str, n: int = 1) -> list[GenRequest]:
-    return [GenRequest(f"q{i}", [{"role": "user", "content": text}], n=n) for i, text in enumerate(questions)]
-
-
-def answer(text: str | None, finish: str = "stop", tokens: int | None = 7) -> dict[str, Any]:
-    message = {"role": "assistant", "content": text}
-    body: dict[str, Any] = {"id": "c", "object": "chat.completion", "created": 0, "model": "m"}
-    body["choices"] = [{"index": 0, "message": message, "finish_reason": finish}]
-    if tokens is not None:
-        body["usage"] = {"prompt_tokens": 1, "completion_tokens": tokens, "total_tokens": tokens + 1}
-    return body
-
-
-@pytest.fixture
-def client(httpserver: HTTPServer, monkeypatch: pytest.MonkeyPatch) -> OpenAIGenerator:
-    """A generator on a scripted server that lists the models `m` and `mini`."""
-    for name in ("OPENAI_API_KEY", "REALM_API_KEY"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(server_calls, "FIRST_PAUSE", 0.01)
-    models = [{"id": name, "object": "model", "created": 0, "owned_by": "us"} for name in ("m", "mini")]
-    httpserver.expect_request("/v1/models").respond_with_json({"object": "list", "data": models})
-    return OpenAIGenerator([httpserver.url_for("/v1")], "m", ServerConfig(retries=2, timeout=10))
-
-
-def script(server: HTTPServer, handler: Callable[[Request], Response]) -> None:
-    server.expect_request(CHAT, method="POST").respond_with_handler(handler)
-
-
-def bodies(server: HTTPServer) -> list[dict[str, Any]]:
-    return [request.get_json() for request, _ in server.log if request.path == CHAT]
 
 
 def test_a_real_server(smollm2_server: tuple[str, str], smollm2_dir: Path) -> None:
@@ -81,7 +45,7 @@ def test_a_real_server_with_another_model(smollm2_server: tuple[str, str]) -> No
 
 
 def test_what_is_sent_and_read(httpserver: HTTPServer, client: OpenAIGenerator) -> None:
-    script(httpserver, lambda request: _json(answer(request.get_json()["messages"][0]["content"] + "!", "length")))
+    script(httpserver, lambda request: as_json(answer(request.get_json()["messages"][0]["content"] + "!", "length")))
     params = SamplingParams(12, 0.7, top_p=0.9, stop=("END",), seed=5)
     got = dict(client.generate(ask("a", "b", n=3), params))
     assert {i: [c.text for c in row] for i, row in got.items()} == {0: ["a!"] * 3, 1: ["b!"] * 3}
@@ -103,7 +67,7 @@ def test_samples_come_in_order_and_continue(httpserver: HTTPServer, client: Open
     def slow_first(request: Request) -> Response:
         seed = request.get_json()["seed"]
         time.sleep(0.2 if seed == first else 0)
-        return _json(answer(str(seed), tokens=None))
+        return as_json(answer(str(seed), tokens=None))
 
     seeds = [client._body(request, sample, SamplingParams())["seed"] for request in ask("a") for sample in range(4)]
     first = seeds[0]
@@ -123,7 +87,7 @@ def test_busy_servers_are_asked_again(httpserver: HTTPServer, client: OpenAIGene
         calls[name] += 1
         if calls[name] == 1:
             return Response("slow down", 429, {"Retry-After": "1"}) if name == "a" else Response("oops", 500)
-        return _json(answer(name))
+        return as_json(answer(name))
 
     script(httpserver, flaky)
     start = time.monotonic()
@@ -162,7 +126,7 @@ def test_a_wrong_key_stops_at_once(httpserver: HTTPServer, client: OpenAIGenerat
 
 
 def test_an_empty_answer_is_an_empty_completion(httpserver: HTTPServer, client: OpenAIGenerator) -> None:
-    script(httpserver, lambda request: _json(answer(None, "length")))
+    script(httpserver, lambda request: as_json(answer(None, "length")))
     completion = dict(client.generate(ask("a"), SamplingParams()))[0][0]
     assert completion.text == "" and completion.truncated
 
@@ -173,7 +137,7 @@ def test_what_is_done_is_kept_when_one_request_fails(httpserver: HTTPServer, cli
         if name == "bad":
             time.sleep(0.3)
             return Response("no", 400)
-        return _json(answer(name))
+        return as_json(answer(name))
 
     script(httpserver, some)
     got = {index: row[0] for index, row in client.generate(ask("a", "bad", "c"), SamplingParams())}
@@ -201,7 +165,7 @@ def test_a_dead_server_is_reported() -> None:
 def test_slow_servers_time_out(httpserver: HTTPServer, client: OpenAIGenerator) -> None:
     def slow(request: Request) -> Response:
         time.sleep(0.6)
-        return _json(answer("late"))
+        return as_json(answer("late"))
 
     script(httpserver, slow)
     hasty = OpenAIGenerator(client.urls, "m", ServerConfig(retries=0, timeout=0.2))
@@ -235,7 +199,7 @@ def test_keys(
 
 
 def test_stopping_early_leaves_nothing_behind(httpserver: HTTPServer, client: OpenAIGenerator) -> None:
-    script(httpserver, lambda request: _json(answer("x")))
+    script(httpserver, lambda request: as_json(answer("x")))
     results = client.generate(ask(*"abcdefghijklmnopqrstuvwxyz", n=4), SamplingParams())
     next(results)
     results.close()
@@ -243,12 +207,6 @@ def test_stopping_early_leaves_nothing_behind(httpserver: HTTPServer, client: Op
     assert len(bodies(httpserver)) < 104
     assert list(client.generate([], SamplingParams())) == []
     assert list(client.generate(ask("a", n=0), SamplingParams())) == [(0, [])]
-
-
-def _json(body: dict[str, Any]) -> Response:
-    import json
-
-    return Response(json.dumps(body), 200, mimetype="application/json")
 
 
 def test_a_real_server_as_teacher(smollm2_server: tuple[str, str], tmp_path: Path) -> None:

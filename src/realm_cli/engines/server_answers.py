@@ -200,20 +200,19 @@ def _added(old: Any, new: Any) -> Any:
 
 def _events(stream: str) -> Iterator[Any]:
     """The JSON value of each event, None for [DONE]. ValueError for an object that cannot be read: text would lack."""
-    lines: list[str] = []
+    lines: list[str] = []  # of an event that is not yet whole
     for line in [*stream.replace("\r\n", "\n").replace("\r", "\n").split("\n"), ""]:
-        if not line and lines and lines[0].startswith("{"):
-            raise ValueError(lines[0][:200])
-        if not line:
-            lines = []
-        if not line.startswith("data:"):
-            continue
-        lines.append(line[5:].strip())
+        if line.startswith("data:"):
+            lines.append(line[5:].strip())
         if lines == ["[DONE]"]:
             yield None
-        try:
-            value = json.loads("\n".join(lines))
-        except ValueError:  # it goes on in the next line
+        whole = not line or len(lines) == 1  # nearly every event is one line, and some servers leave no line between
+        if not lines or not whole:
             continue
-        lines = []
-        yield value
+        try:
+            yield json.loads("\n".join(lines))
+            lines = []
+        except (ValueError, RecursionError):
+            if not line and lines[0].startswith("{"):
+                raise ValueError(lines[0][:200]) from None
+            lines = lines if line else []

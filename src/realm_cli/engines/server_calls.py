@@ -138,7 +138,7 @@ class Caller:
         except openai.APIStatusError as error:
             response = error.response
             body = None
-            with suppress(ValueError):
+            with suppress(ValueError, RecursionError):
                 body = response.json()
             said = said_in(body, error.status_code) or Said(error.status_code, response.text or error.message)
             return None, said, response.headers

@@ -44,7 +44,9 @@ _OF_VALUE = re.compile(
     r"|[<>]=",
     re.IGNORECASE,
 )
-_PARTS = re.compile(r"[.;]\s|\n|,? expected|'input':|\"input\":")  # of a message; a list of what is known says nothing
+_PARTS = re.compile(  # of a message; lists of what is known say nothing, nor does the request that is sent back
+    r"\.\s|\n|[;,] (?:expected|allowed|supported|valid|known)\b|'input':|\"input\":"
+)
 _FIRM = ("unsupported_parameter", "unknown_parameter", "extra_forbidden")  # codes that leave no doubt
 _LEAST = ("min_p", "top_k", "top_p", "seed", "stop", "temperature")  # of two that do not go together, the first goes
 
@@ -88,7 +90,7 @@ class Parameters:
         if new is not None:
             log.warning("%s: the server refuses %s (%s); sent as %s from here on", self.name, name, why, new)
         else:
-            told = f"sent without it from here on: {WITHOUT[old]} (engine.server.omit=[{old}] says so beforehand)"
+            told = f"sent without it from here on: {WITHOUT[old]} (engine.server.omit=[{old}]: never sent at all)"
             log.warning("%s: the server refuses %s (%s); %s", self.name, name, why, told)
 
 
