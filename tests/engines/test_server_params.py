@@ -21,9 +21,7 @@ from realm_cli.protocols import SamplingParams
 from realm_cli.recipe import ServerConfig, load_recipe
 
 SENT = ["max_tokens", "temperature", "top_p", "seed", "stop", "top_k", "min_p"]
-LITELLM = (
-    "litellm.UnsupportedParamsError: openai does not support parameters: ['top_k'], for model=gpt-5. To drop"
-)
+LITELLM = "litellm.UnsupportedParamsError: openai does not support parameters: ['top_k'], for model=gpt-5. To drop"
 PYDANTIC = {"type": "extra_forbidden", "loc": ["body", "seed"], "msg": "Extra inputs are not permitted", "input": 5}
 VLLM = "[{'type': 'extra_forbidden', 'loc': ('body', 'min_p'), 'msg': 'Extra inputs are not permitted', 'input': 0.1}]"
 
