@@ -68,6 +68,13 @@ def change(path: str, old: str, new: str) -> Callable[[], None]:
     return make
 
 
+def asked_otherwise() -> None:
+    """Two shards whose server was asked with other keys."""
+    for part, reasoning in ((ONE, "think"), (TWO, "drop")):
+        servers = f'"servers": {{"openai:a#m": {{"reasoning": "{reasoning}"}}}}, "stage": "rollout"'
+        change(f"{part}/rollout/manifest.json", '"stage": "rollout"', servers)()
+
+
 ONE, TWO = "part-1", "part-2"
 WRONG: dict[str, tuple[list[str], str, Callable[[], object]]] = {
     "a shard is missing": ([ONE], "merge: shard 2/2 of rollout is missing", lambda: None),
@@ -82,6 +89,8 @@ WRONG: dict[str, tuple[list[str], str, Callable[[], object]]] = {
         lambda: Path("d/problems.jsonl").unlink()),
     "another recipe": ([ONE, TWO], "part-2/rollout: made with another recipe than part-1/rollout",
         change("part-2/rollout/recipe.json", '"seed": 0', '"seed": 1')),
+    "another way to ask": ([ONE, TWO], "part-2/rollout: openai:a#m was asked with other settings of engine.server than",
+        asked_otherwise),
     "not finished": ([ONE, TWO], "part-1/rollout: not finished",
         change("part-1/rollout/manifest.json", '"status": "done"', '"status": "running"')),
     "another division": ([ONE, TWO], "part-2/rollout: is shard 2/3, and part-1/rollout is 1/2",

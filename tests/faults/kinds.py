@@ -184,7 +184,7 @@ def low_memory(world: World, name: str, rng: random.Random) -> Outcome:
 
 
 def failing_server(world: World, name: str, rng: random.Random) -> Outcome:
-    """A server that fails in 16 ways, and a kill on the way: every sample once, each with its own text."""
+    """A server that fails in 18 ways, and a kill on the way: every sample once, each with its own text."""
     out = Outcome(tries=1)
     settings = ("engine.server.timeout=0.5", "engine.server.concurrency=16")
     with serving(Faults(share=0.3, seed=rng.randrange(1 << 30))) as server, world.before(name) as run:

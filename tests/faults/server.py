@@ -19,7 +19,7 @@ from typing import Any
 
 KINDS = (
     "429", "429 wait", "429 date", "500", "503", "408", "cut headers", "cut body", "half json", "html", "no choices",
-    "null", "list", "wrong types", "slow", "drip",
+    "null", "list", "wrong types", "slow", "drip", "200 busy", "cut stream",
 )  # fmt: skip
 
 
@@ -115,6 +115,8 @@ def serving(faults: Faults) -> Iterator[Server]:
                     "list": "[]",
                 }
                 broken["no choices"] = json.dumps({**_completion(""), "choices": []})
+                broken["200 busy"] = json.dumps({"error": {"message": "busy", "code": "rate_limit_exceeded"}})
+                broken["cut stream"] = f"data: {json.dumps({'choices': [{'delta': {'content': 'half'}}]})}\n\n"
                 broken["wrong types"] = json.dumps({"choices": [{"message": {"content": {"a": 1}}}], "usage": "many"})
                 self._send(200, broken[kind])
 

@@ -108,7 +108,11 @@ def test_every_fault_that_lasts_says_what_it_is(kind: str) -> None:
     words = {name: f"status {name} (oops)" for name in ("408", "500", "503")}
     words |= {"429": "still rate-limited after 1 retries", "cut": "the connection was lost"}
     words |= dict.fromkeys(("slow", "drip"), "no answer within 0.4 s")
-    want = next((text for name, text in words.items() if kind.startswith(name)), "the answer is no chat completion (")
+    words |= {"200": "busy", "cut stream": "the stream broke off; see the server's log"}
+    want = next(
+        (words[name] for name in sorted(words, reverse=True) if kind.startswith(name)),
+        "the answer is no chat completion (",
+    )
     assert done.failure.startswith(want) and server.requests == 2
 
 

@@ -5,6 +5,7 @@ MODEL: what reads models' output may not raise at all. Loaders: what reads users
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Callable
 from pathlib import Path
@@ -14,11 +15,15 @@ from hostile.corpus import lines, yaml_of
 from realm_cli.artifacts import parse_row, read_rows
 from realm_cli.domains import load_domain
 from realm_cli.engines.programs import JsonlGenerator, well_formed
+from realm_cli.engines.server_answers import NoCompletion, error_in, load_body, read_answer
+from realm_cli.engines.server_errors import Again
+from realm_cli.engines.server_params import refused_names
 from realm_cli.engines.sources import resolve_model
 from realm_cli.method import answers, bridge, contamination, guidance, leak, mrpv, rewards, validation
 from realm_cli.method.parsing import parse_completion
 from realm_cli.method.route_sets import SetOptions, build_sets
 from realm_cli.method.steps import parse_route, step_facts
+from realm_cli.method.thinking import one_think, with_opened_think, with_thought
 from realm_cli.prompts import check_text, render_route, routed_messages, teacher_messages
 from realm_cli.recipe import load_recipe
 from realm_cli.records import Problem, Route, Row, ShownRoute
@@ -121,13 +126,39 @@ def prompts(text: str) -> None:
     check_text([True], [None])
 
 
+def thoughts(text: str) -> None:
+    """A thought and an answer, with the text in both."""
+    for cut in (0, len(text) // 2, len(text)):
+        whole = with_thought(text[:cut], text[cut:], cut=cut == 0)
+        assert one_think(whole) == one_think(one_think(whole)) and with_opened_think(whole) == whole
+    one_think(f"<think>{text}</think><think>{text}", keep=False)
+
+
+def server(text: str) -> None:
+    """A server's body: the text itself, and in the fields that are read."""
+    fields = {"content": text, "reasoning": [text], "refusal": None}
+    whole = json.dumps({"choices": [{"delta": fields, "message": fields, "finish_reason": text[:9]}]})
+    errors = [{"error": text}, {"detail": [{"loc": ["body", text], "msg": text}]}]
+    for data in (whole, f"data: {whole}\n\n", well_formed(text), *map(json.dumps, errors)):
+        try:
+            value = load_body(data.encode())
+            said = error_in(value)
+            if said is None:
+                read_answer(value)
+            else:
+                refused_names(said, ["seed", "max_tokens"])
+                assert isinstance(said.passing, bool) and isinstance(said.filtered, bool)
+        except (ValueError, Again, NoCompletion):
+            pass
+
+
 def expression(text: str) -> None:
     answers.is_correct(text[:1200], EXPR)
 
 
 MODEL: dict[str, Callable[[str], None]] = {
     "completion": completion, "route": route, "answers": final_answers, "gold": gold_answer, "texts": texts,
-    "prompts": prompts, "scores": scores, "rules": rules,
+    "prompts": prompts, "scores": scores, "rules": rules, "thoughts": thoughts, "server": server,
 }  # fmt: skip
 
 
