@@ -108,6 +108,19 @@ def test_one_block_of_thought_and_a_key_to_leave_it_out(
         assert parse_completion(kept, k=0, min_think_words=5).ok
 
 
+@pytest.mark.parametrize(("reasoning", "told"), [("think", 1), ("drop", 0)])
+def test_two_sets_of_steps_are_told(
+    httpserver: HTTPServer, caplog: pytest.LogCaptureFixture, reasoning: str, told: int
+) -> None:
+    """What a teacher that thinks apart makes of a prompt that asks for numbered steps."""
+    own = "1. Two and three are 5.\n2. Five and four are 9.\n3. So 9.\nAnswer: 9"
+    done = one(httpserver, answer(own, reasoning_content=STEPS), reasoning=reasoning)
+    steps, final = parse_route(done.text)
+    assert steps[0] == ("2 + 3 = 5" if told else "Two and three are 5.") and final == "9"
+    assert caplog.text.count("#m: 1 answers hold lines of their own behind a thought") == told
+    assert caplog.text.count("engine.server.reasoning=drop") == told
+
+
 def test_a_text_that_begins_inside_the_thought(httpserver: HTTPServer) -> None:
     assert one(httpserver, answer(f"{STEPS}\n</think>\n<answer>9</answer>")).text == WHOLE
 

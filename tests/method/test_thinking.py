@@ -54,6 +54,11 @@ OTHER = "1. First 2 and 3 are 5.\n2. And then 4 more are 9."
             STEPS,
             f"<check>\nA: right\n</check>\n<think>\n{STEPS}\n{OTHER}\n</think>\n<answer>9</answer>",
         ),
+        (
+            "<check>\nA: right\n</check>\n\n<answer>9</answer>",
+            STEPS,
+            f"<check>\nA: right\n</check>\n<think>\n{STEPS}\n</think>\n<answer>9</answer>",
+        ),
         # repeated: once
         (f"<think>\n{STEPS}\n</think>\n<answer>9</answer>", STEPS, f"<think>\n{STEPS}\n</think>\n<answer>9</answer>"),
         (f"{STEPS}\n</think>\n<answer>9</answer>", STEPS, f"<think>\n{STEPS}\n</think>\n<answer>9</answer>"),

@@ -42,6 +42,11 @@ WORDLESS = (
     "or wrong: raise max_tokens, or ask for less thought, as by engine.server.extra={reasoning_effort: low}"
 )
 
+APART = (
+    "%s: %d answers hold lines of their own behind a thought that came beside them; their steps are read from the "
+    "thought (engine.server.reasoning=drop: from the answer)"
+)
+
 
 class OpenAIGenerator:
     """protocols.Generator over servers of one model. A URL ends before /chat/completions: http://localhost:8000/v1."""
@@ -125,6 +130,8 @@ class OpenAIGenerator:
         finally:  # also when the caller stops early
             if wordless:
                 log.warning(WORDLESS, self.name, wordless)
+            if caller.apart:
+                log.warning(APART, self.name, caller.apart)
             pool.shutdown(wait=False, cancel_futures=True)
             caller.close()
 

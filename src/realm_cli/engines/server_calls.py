@@ -38,6 +38,7 @@ CONNECT_SECONDS = 10.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 8.0  # seconds; doubled from try to try
 LONGEST_WAIT = 120.0  # a server may ask for as much by Retry-After
 STARTED = "realm_started"  # a request's extension: when it was sent
+STEPS = 3  # line breaks of an answer that holds steps, and not only what they come to
 PLACEHOLDER = 8  # a shorter key (none, EMPTY, x) is no secret, and may be a word of an answer
 Messages = Sequence[Mapping[str, str]]
 
@@ -49,6 +50,7 @@ class Caller:
         self.name, self.server, self.model = parameters.name, parameters.server, model
         self._key, self._parameters, self._budget, server = key, parameters, budget, parameters.server
         self.stop = threading.Event()
+        self.apart = 0  # answers that hold steps of their own beside a thought
         self._jitter = random.Random()  # of pauses: of nothing that is written
         limit = httpx.Timeout(server.timeout, connect=min(CONNECT_SECONDS, server.timeout))
         hooks: dict[str, list[Any]] = {"request": [self._start], "response": [self._give_deadline]}
@@ -177,6 +179,8 @@ class Caller:
         for stop in stops:  # also where the server was not told, or leaves the stop text in
             text = text.partition(stop)[0]
         keep = self.server.reasoning == "think"
+        if keep and answer.thought.strip() and "<think>" not in text and text.strip().count("\n") >= STEPS:
+            self.apart += 1  # threads may lose one: it is only told
         whole = with_thought(text, answer.thought if keep or answer.misplaced else "", cut=answer.cut)
         return one_think(whole, keep=keep)
 

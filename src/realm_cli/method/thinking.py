@@ -28,9 +28,9 @@ def with_opened_think(text: str) -> str:
 def with_thought(answer: str, thought: str, *, cut: bool = False) -> str:
     """An answer and the thought that came beside it, as one text with one think block.
 
-    The thought goes into the answer's own block where it has one (after a check block, if that comes first), else in
-    front. Without an answer: the thought's block, left open where it was `cut`; a thought that holds its own end or an
-    answer block is the whole text, which a server took for a thought.
+    The thought goes into the answer's own block where it has one, else in front, or behind a check block that the
+    answer begins with: there the usual order has it. Without an answer: the thought's block, left open where it was
+    `cut`; a thought that holds its own end or an answer block is the whole text, which a server took for a thought.
     """
     given = thought.strip()
     if not given:
@@ -42,7 +42,10 @@ def with_thought(answer: str, thought: str, *, cut: bool = False) -> str:
     opening = _THINK.search(text)
     if opening is None:
         rest = _after(text.lstrip(), thought.strip())
-        return text if rest == "" else f"{OPEN}{given}{CLOSE}\n{text.lstrip() if rest is None else rest}"
+        if rest == "":
+            return text
+        check, rest = _check_block(text.lstrip() if rest is None else rest)
+        return f"{check}{OPEN}{given}{CLOSE}\n{rest}"
     end = _TAG.search(text, opening.end())
     stop = end.start() if end is not None else len(text)
     own = text[opening.end() : stop].strip()
@@ -78,6 +81,12 @@ def _plain(thought: str) -> str:
     if ends and not inner[ends[-1].end() :].strip():
         inner = inner[: ends[-1].start()]
     return _TAG.sub(r"[\1\2]", inner).strip()
+
+
+def _check_block(text: str) -> tuple[str, str]:
+    """(a check block at the beginning, with a line break, what follows); the first is empty where there is none."""
+    end = text.find("</check>") if text.startswith("<check>") else -1
+    return ("", text) if end < 0 else (text[: end + 8] + "\n", text[end + 8 :].lstrip())
 
 
 def _after(text: str, start: str) -> str | None:
