@@ -1,4 +1,4 @@
-"""500 solutions in the style of MATH, made here: the stated answer is taken out and judged right, a changed one wrong."""
+"""500 solutions in the style of MATH, made here: the stated answer is read and right, a changed one wrong."""
 
 from __future__ import annotations
 
@@ -20,19 +20,29 @@ ENDS = (
 def answers(rng: random.Random) -> Iterator[tuple[str, str, str, str]]:
     """(kind, gold, the same in another notation, another value)."""
     while True:
-        a, b, c = (rng.randint(2, 30) for _ in range(3))
+        a, b = rng.randint(2, 30), rng.randint(2, 30)
         d = rng.choice([n for n in (2, 3, 5, 6, 7, 10, 11, 13) if n != b])
         yield from (
             ("integer", f"{a * b}", f"{a * b}", f"{a * b + 1}"),
             ("thousands", f"{a},{b * 10:03}", f"{a},\\!{b * 10:03}", f"{a},{b * 10 + 1:03}"),
             ("negative", f"-{a}", f"-{a}.0", f"{a}"),
-            ("fraction", f"\\frac{{{a}}}{{{a + 1}}}", f"\\dfrac{{{2 * a}}}{{{2 * a + 2}}}", f"\\frac{{{a + 1}}}{{{a}}}"),
+            (
+                "fraction",
+                f"\\frac{{{a}}}{{{a + 1}}}",
+                f"\\dfrac{{{2 * a}}}{{{2 * a + 2}}}",
+                f"\\frac{{{a + 1}}}{{{a}}}",
+            ),
             ("mixed", f"{a}\\frac{{1}}{{2}}", f"\\frac{{{2 * a + 1}}}{{2}}", f"\\frac{{{a}1}}{{2}}"),
             ("root", f"{a}\\sqrt{{{d}}}", f"\\sqrt{{{a * a * d}}}", f"{a + 1}\\sqrt{{{d}}}"),
             ("pi", f"{a}\\pi", f"{a} \\cdot \\pi", f"{a}"),
             ("point", f"({a}, -{b})", f"\\left({a},-{b}\\right)", f"(-{b}, {a})"),
             ("interval", f"[{a}, {a + b})", f"\\left[{a}, {a + b}\\right)", f"({a}, {a + b}]"),
-            ("union", f"(-\\infty, {a}) \\cup ({a + b}, \\infty)", f"({a + b},\\infty)\\cup(-\\infty,{a})", f"({a}, {a + b})"),
+            (
+                "union",
+                f"(-\\infty, {a}) \\cup ({a + b}, \\infty)",
+                f"({a + b},\\infty)\\cup(-\\infty,{a})",
+                f"({a}, {a + b})",
+            ),
             ("set", f"{a}, {a + b}", f"{a + b}, {a}", f"{a}, {a + b + 1}"),
             ("polynomial", f"x^2 + {a}x - {b}", f"x^2 - {b} + {a}x", f"x^2 + {a}x + {b}"),
             ("factored", f"(x + {a})(x - {b})", f"(x - {b})(x + {a})", f"(x + {a})(x + {b})"),
@@ -41,13 +51,17 @@ def answers(rng: random.Random) -> Iterator[tuple[str, str, str, str]]:
             ("percent", f"{a}\\%", f"{a}\\%", f"{a + 1}\\%"),
             ("money", f"\\${a}.50", f"{a}.50", f"{a}.05"),
             ("unit", f"{a}\\text{{ cm}}^2", f"{a}", f"{a + 1}\\text{{ cm}}^2"),
-            ("matrix", f"\\begin{{pmatrix}} {a} \\\\ {b} \\end{{pmatrix}}", f"\\begin{{pmatrix}} {a} \\\\ {b}.0 \\end{{pmatrix}}",
-             f"\\begin{{pmatrix}} {b + 40} \\\\ {a} \\end{{pmatrix}}"),
+            (
+                "matrix",
+                f"\\begin{{pmatrix}} {a} \\\\ {b} \\end{{pmatrix}}",
+                f"\\begin{{pmatrix}} {a} \\\\ {b}.0 \\end{{pmatrix}}",
+                f"\\begin{{pmatrix}} {b + 40} \\\\ {a} \\end{{pmatrix}}",
+            ),
             ("word", "\\text{Tuesday}", "\\text{tuesday}", "\\text{Thursday}"),
             ("power", f"2^{{{a}}}", f"{2**a}", f"2^{{{a + 1}}}"),
             ("equation", f"y = {a}x + {b}", f"{a}x+{b}", f"y = {b + 40}x + {a}"),
             ("function", f"\\log_{{{d}}} {a}", f"\\log_{{{d}}}{{{a}}}", f"\\log_{{{d}}} {a + 1}"),
-        )  # fmt: skip
+        )
 
 
 def test_solutions_in_the_style_of_math_are_read() -> None:

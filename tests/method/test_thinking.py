@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from realm_cli.method.parsing import parse_completion
 from realm_cli.method.steps import parse_route
@@ -138,3 +140,22 @@ def test_the_form_is_right_and_the_route_has_the_steps(answer: str) -> None:
 def test_two_blocks_of_thought_become_one(text: str, kept: str, left: str) -> None:
     assert one_think(text) == kept and one_think(kept) == kept
     assert one_think(text, keep=False) == left
+
+
+PARTS = st.lists(
+    st.sampled_from(["<think>", "</think>", "<answer>5</answer>", "one ", "two\n", "<check>", ""]), max_size=8
+)
+
+
+@given(PARTS.map("".join), PARTS.map("".join))
+def test_an_opener_is_written_once_and_no_word_is_lost(text: str, thought: str) -> None:
+    opened = with_opened_think(text)
+    assert (
+        with_opened_think(opened) == opened
+        and opened.endswith(text)
+        and opened.count("<think>") <= text.count("<think>") + 1
+    )
+    assert with_thought(text, "") == opened
+    joined = with_thought(text, thought)
+    assert all(word in joined for word in ("one", "two") if word in text)
+    assert one_think(text).count("<think>") <= max(1, opened.count("<think>"))

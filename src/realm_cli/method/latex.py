@@ -62,7 +62,8 @@ def tidy(text: str) -> str:
 
 def squeezed(text: str) -> str:
     """Without blanks that say nothing: one stays between two digits or two letters (`3 1/2` is not `31/2`)."""
-    return re.sub(r"(?<=\d) (?=\d)|(?<=[^\W\d]) (?=[^\W\d])", "\x00", " ".join(text.split())).replace(" ", "").replace("\x00", " ")
+    kept = re.sub(r"(?<=\d) (?=\d)|(?<=[^\W\d]) (?=[^\W\d])", "\x00", " ".join(text.split()))
+    return kept.replace(" ", "").replace("\x00", " ")
 
 
 def to_latex(text: str) -> str:
