@@ -105,6 +105,67 @@ def test_a_claim_on_too_few_problems_is_named() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    ("n", "gap", "line"),
+    [
+        (4, -0.5, "only 4 problems differ of 4 and 32 are needed"),
+        (4, -1.0, "the interval excludes 0, but only 4 problems differ and 8 are needed"),
+        (1, 1.0, "only 1 problem differs of 1 and 8 are needed"),
+        (7, 1.0, "the interval excludes 0, but only 7 problems differ and 8 are needed"),
+        (20, 0.25, "the interval excludes 0, but only 20 problems differ and 126 are needed"),
+        (10, -0.25, "only 10 problems differ of 10 and 126 are needed"),
+        (3, 0.0, "0 problems differ of 3, and at least 8 have to before any difference can be shown"),
+    ],
+)
+def test_differences_that_are_all_the_same_carry_the_note(n: int, gap: float, line: str) -> None:
+    """4 samples a problem: where the resamples tell nothing apart, too few problems are named all the same."""
+    rows = [
+        row(model, f"p{i}", s < 4 * share, sample=s)
+        for model, share in (("a", max(-gap, 0.0)), ("b", max(gap, 0.0)))
+        for i in range(n)
+        for s in range(4)
+    ]
+    found = report(rows)
+    (pair,) = found["comparisons"]
+    assert pair["low"] < gap < pair["high"] or (abs(gap) == 1 and pair["low"] < pair["high"])
+    assert pair["discordant"] == (n if gap else 0) and (pair["detectable"] is None) == (gap == 0)
+    assert weak_claims(found) == [
+        f"bare, a -> b: {line}" + (" to find such a difference 4 times in 5; use more problems" if gap else "")
+    ]
+
+
+def test_enough_problems_that_differ_alike_carry_no_note() -> None:
+    rows = [row(model, f"p{i}", model == "b") for model in "ab" for i in range(8)]
+    assert weak_claims(report(rows)) == []
+    same = [row(model, f"p{i}", i % 2 == 0) for model in "ab" for i in range(40)]
+    assert weak_claims(report(same)) == []  # nothing differs, and the interval says how much could
+
+
+@pytest.mark.parametrize("samples", [1, 2, 4])
+def test_no_printed_interval_has_width_0(samples: int) -> None:
+    """Each problem has half of its samples right, in groups of 1, 2 and 7 problems; the other model has none."""
+    rows = [
+        row(model, f"p{i}", model == "a" and s < samples / 2, sample=s, group="x" if i < 1 else "y" if i < 3 else "z")
+        for model in "ab"
+        for i in range(10)
+        for s in range(samples)
+    ]
+    found = report(rows)
+    cells = [*found["results"], *found["comparisons"]]
+    assert len(cells) == 12 and all(cell["low"] < cell["high"] for cell in cells)
+    shown = [text for table in report_tables(found) for line in table.rows for text in line if "[" in text]
+    assert len(shown) == 9
+    for text in shown:
+        low, high = text.partition("[")[2].strip("]").split(", ")
+        assert float(low) < float(high)
+
+
+def test_a_narrow_interval_is_shown_with_more_digits() -> None:
+    assert interval(0.5, 0.4999, 0.5002) == "50.00 [49.99, 50.02]"
+    assert interval(1.0, 0.99996, 1.0) == "100.000 [99.996, 100.000]"
+    assert interval(0.5, 0.5, 0.5) == "50.0 [50.0, 50.0]"  # an old report's
+
+
 def test_weak_claims_of_single_groups_are_counted() -> None:
     rows = [row("a", f"p{i}", False, group="xy"[i % 2]) for i in range(200)]
     rows += [row("b", f"p{i}", i % 2 == 0 and i < 10, group="xy"[i % 2]) for i in range(200)]

@@ -20,6 +20,7 @@ from statistics import NormalDist, fmean
 from typing import TYPE_CHECKING
 
 from realm_cli.errors import DataError
+from realm_cli.method.intervals import ALIKE, GAP, SHARE, Bounds, interval, otherwise, percentiles, wilson
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,19 +41,6 @@ class Difference:
     n: int
     discordant: int
     mcnemar_p: float
-
-
-def wilson(correct: int, n: int) -> tuple[float, float]:
-    """95% Wilson score interval of a share; (0, 1) for n = 0. Raises ValueError unless 0 <= correct <= n."""
-    if not 0 <= correct <= n:
-        raise ValueError(f"correct {correct} must lie in 0..{n}")
-    if n == 0:
-        return 0.0, 1.0
-    z = NormalDist().inv_cdf(0.975)
-    p = correct / n
-    centre, half = p + z * z / (2 * n), z * sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    scale = 1 + z * z / n
-    return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
 
 
 def _mean_of(value: Value) -> float:
@@ -87,13 +75,6 @@ def _paired(a: Values, b: Values) -> tuple[list[float], list[float]]:
     return left, right
 
 
-def _interval(means: NDArray[np.float64]) -> tuple[float, float]:
-    import numpy as np
-
-    lo, hi = np.percentile(means, [2.5, 97.5])
-    return float(lo), float(hi)
-
-
 def _bootstrap_means(values: Sequence[float], seed: int, n_boot: int) -> NDArray[np.float64]:
     """Means of `n_boot` resamples of the problems, in chunks of bounded memory."""
     import numpy as np
@@ -108,40 +89,44 @@ def _bootstrap_means(values: Sequence[float], seed: int, n_boot: int) -> NDArray
 
 
 def accuracy_ci(values_by_problem: Values, seed: int, n_boot: int = 10_000) -> tuple[float, float, float]:
-    """(mean, lo, hi): 95% percentile bootstrap over problems. Raises DataError on no problems.
+    """(mean, lo, hi) with a 95% interval over problems, never of width 0 (`intervals`); values in [0, 1].
 
-    All right or all wrong: the Wilson interval, since every resample is the same one and would show certainty.
+    From 100 problems on the percentile bootstrap. All right or all wrong: the Wilson interval. Raises DataError on no
+    problems.
     """
     values = _per_problem(values_by_problem)
     if set(values) in ({0.0}, {1.0}):
         return values[0], *wilson(int(sum(values)), len(values))
-    return fmean(values), *_interval(_bootstrap_means(values, seed, n_boot))
+    return fmean(values), *interval(values, lambda: _bootstrap_means(values, seed, n_boot), SHARE)
 
 
 def paired_difference(a: Values, b: Values, seed: int, n_boot: int = 10_000) -> Difference:
-    """a - b per problem, 95% percentile bootstrap over problems, exact two-sided test on the problems that differ.
+    """a - b per problem, 95% interval over problems, exact two-sided test on the problems that differ.
 
-    Mappings are joined by problem id. Where no problem differs the interval is that of a share of 0 (Wilson), either
-    side of 0. Raises DataError if the problems are not the same or there are none.
+    Mappings are joined by problem id. Values in [0, 1]; the interval (`intervals`) is never of width 0, also where all
+    problems differ alike or none does. Raises DataError if the problems are not the same or there are none.
     """
     left, right = _paired(a, b)
     gaps = [x - y for x, y in zip(left, right, strict=True)]
     wins, losses = sum(gap > 1e-12 for gap in gaps), sum(gap < -1e-12 for gap in gaps)
-    if wins + losses == 0:  # every resample is the same one: as for a share of 0, on either side
-        hi = wilson(0, len(gaps))[1]
-        lo = -hi
-    else:
-        lo, hi = _interval(_bootstrap_means(gaps, seed, n_boot))
+    lo, hi = interval(gaps, lambda: _bootstrap_means(gaps, seed, n_boot), GAP)
     return Difference(fmean(gaps), lo, hi, len(gaps), wins + losses, mcnemar_exact(wins, losses))
 
 
 def seeded_difference(
-    a_runs: Sequence[Values], b_runs: Sequence[Values], seed: int, n_boot: int = 10_000, *, paired: bool = False
+    a_runs: Sequence[Values],
+    b_runs: Sequence[Values],
+    seed: int,
+    n_boot: int = 10_000,
+    *,
+    paired: bool = False,
+    bounds: Bounds = GAP,
 ) -> tuple[float, float, float]:
     """(mean, lo, hi) of mean(a runs) - mean(b runs): training runs resampled in the outer loop, problems in the inner.
 
     a_runs / b_runs: one `Values` per training seed, all on the same problems. paired: the runs of one place began from
-    the same adapter and are resampled together. Raises DataError where they do not fit.
+    the same adapter and are resampled together. bounds: of the difference, for the interval where every resample is the
+    same one (`intervals.otherwise`, over the problems). Raises DataError where they do not fit.
     """
     import numpy as np
 
@@ -158,7 +143,9 @@ def seeded_difference(
         pick_b = pick_a if paired else pick_b
         gap = rows_a[pick_a].mean(axis=0) - rows_b[pick_b].mean(axis=0)
         means[i] = gap[rng.integers(0, n, n)].mean()
-    return float(rows_a.mean() - rows_b.mean()), *_interval(means)
+    mean = float(rows_a.mean() - rows_b.mean())
+    lo, hi = percentiles(means)
+    return mean, *((lo, hi) if hi - lo > ALIKE else otherwise(mean, n, bounds))
 
 
 def _aligned(runs: Sequence[Values], like: Values) -> list[Values]:

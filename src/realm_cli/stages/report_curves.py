@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from realm_cli.method.scoring import wilson
+from realm_cli.method.intervals import wilson
 from realm_cli.stages.watching import Tail
 
 MOST_POINTS = 300  # of a line

@@ -16,6 +16,7 @@ from statistics import fmean
 from typing import Any
 
 from realm_cli.errors import DataError
+from realm_cli.method.intervals import SHARE
 from realm_cli.method.scoring import seeded_difference
 from realm_cli.stages.report_curves import MOST_LINES, Points, chart, line
 from realm_cli.stages.summary import interval
@@ -65,8 +66,8 @@ class Lab:
 
 
 def mean_interval(runs: Sequence[dict[str, float]]) -> tuple[float, float, float]:
-    """(mean, low, high) over seeds and problems, shares."""
-    mean, low, high = seeded_difference(runs, [dict.fromkeys(runs[0], 0.0)], 0, N_BOOT)
+    """(mean, low, high) over seeds and problems, shares; never of width 0."""
+    mean, low, high = seeded_difference(runs, [dict.fromkeys(runs[0], 0.0)], 0, N_BOOT, bounds=SHARE)
     return mean, low, high
 
 

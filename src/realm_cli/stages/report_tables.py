@@ -11,6 +11,7 @@ from realm_cli.method import scoring
 from realm_cli.records import Prediction
 from realm_cli.stages.summary import Table, interval, percent
 
+FEWEST = 8  # problems that have to differ, all one way, to be found 4 times in 5: (z(.975) + z(.8))^2
 CUT_OFF, CUT_OFF_NAMED = 0.05, 6  # share of completions at the limit that is worth a line; how many it names
 
 
@@ -143,30 +144,38 @@ def _comparison(
         "high": found.hi,
         "discordant": found.discordant,
         "mcnemar_p": found.mcnemar_p,
-        "detectable": scoring.smallest_detectable(len(common), found.discordant / len(common)),
+        "detectable": scoring.smallest_detectable(len(common), found.discordant / len(common)) or None,
         "pairs_needed": scoring.pairs_needed(len(common), found.discordant, found.mean),
     }
 
 
 def weak_claims(report: dict[str, Any]) -> list[str]:
-    """A line on each difference whose interval excludes 0 though too few problems differ to rest a claim on.
+    """A line on each difference that looks like a finding though too few problems differ to rest a claim on.
 
-    Those of single groups are only counted: with many groups, some look so by luck.
+    It looks so where its interval excludes 0, and where all problems differ; under FEWEST problems nothing can be
+    shown at all. Those of single groups are only counted: with many groups, some look so by luck.
     """
-    weak = [
-        c
-        for c in report["comparisons"]
-        if (c["low"] > 0 or c["high"] < 0) and c["pairs_needed"] and c["discordant"] < c["pairs_needed"]
-    ]
-    lines = [
-        f"{c['mode']}, {c['from']} -> {c['to']}: the interval excludes 0, but only {c['discordant']} problems differ "
-        f"and {c['pairs_needed']} are needed to find such a difference 4 times in 5; use more problems"
-        for c in weak
-        if c["group"] == "all"
-    ]
-    if rest := len(weak) - len(lines):
+    lines, rest = [], 0
+    for c in report["comparisons"]:
+        needed, outside = c["pairs_needed"] or FEWEST, c["low"] > 0 or c["high"] < 0
+        seems = outside or c["discordant"] == c["n"] or c["n"] < FEWEST
+        if not seems or c["discordant"] >= needed:
+            continue
+        if c["group"] == "all":
+            lines.append(f"{c['mode']}, {c['from']} -> {c['to']}: {_too_few(c, needed, outside)}")
+        else:
+            rest += 1
+    if rest:
         lines.append(f"single groups: {rest} more such claim{'s' if rest > 1 else ''} on too few problems")
     return lines
+
+
+def _too_few(c: Mapping[str, Any], needed: int, outside: bool) -> str:
+    differ = f"{c['discordant']} problem{' differs' if c['discordant'] == 1 else 's differ'}"
+    if c["difference"] == 0:
+        return f"{differ} of {c['n']}, and at least {needed} have to before any difference can be shown"
+    first = f"the interval excludes 0, but only {differ}" if outside else f"only {differ} of {c['n']}"
+    return f"{first} and {needed} are needed to find such a difference 4 times in 5; use more problems"
 
 
 def cut_off(report: dict[str, Any], limit: int) -> list[str]:
@@ -227,7 +236,7 @@ def report_tables(report: dict[str, Any]) -> list[Table]:
             interval(c["difference"], c["low"], c["high"]),
             str(c["discordant"]),
             f"{c['mcnemar_p']:.2g}" if c["mcnemar_p"] is not None else "-",
-            percent(c["detectable"]) if c["discordant"] else "-",
+            percent(c["detectable"] or None),
         ]
         for c in report["comparisons"]
         if c["group"] == "all"

@@ -26,11 +26,12 @@ class Summary:
     files: list[str] = field(default_factory=list)
 
 
-def percent(value: float | None) -> str:
+def percent(value: float | None, digits: int = 1) -> str:
     """0.1234 -> 12.3; what rounds to nothing has no sign."""
-    return "-" if value is None else f"{round(100 * value, 1) + 0.0:.1f}"
+    return "-" if value is None else f"{round(100 * value, digits) + 0.0:.{digits}f}"
 
 
 def interval(mean: float, low: float, high: float) -> str:
-    """`12.3 [10.1, 14.6]` in percent."""
-    return f"{percent(mean)} [{percent(low)}, {percent(high)}]"
+    """`12.3 [10.1, 14.6]` in percent; with more digits where the ends would read the same, though they are not."""
+    digits = next((d for d in (1, 2, 3, 4) if percent(low, d) != percent(high, d)), 1)
+    return f"{percent(mean, digits)} [{percent(low, digits)}, {percent(high, digits)}]"
