@@ -132,6 +132,7 @@ class VerifyConfig(Block):
     """MRPV scores and route sets (method.md sections 5 and 6)."""
 
     k: int = Field(4, ge=1, le=8)  # routes in a prompt; 1 = no contrast (an ablation)
+    k_long_tokens: int | None = Field(300, ge=1)  # 3 at most where a problem's median route is longer; None = always k
     signs: Literal["both", "right", "wrong"] = "both"  # routes that sets may show; one sign only is an ablation
     sets_per_problem: int = Field(2, ge=1)
     natural_frac: float = Field(0.25, ge=0, le=1)
@@ -234,7 +235,7 @@ class EvalConfig(Block):
     n: int = Field(1, ge=1)  # samples per problem; 1 = greedy
     temperature: float = Field(0.7, ge=0)  # used when n > 1
     max_tokens: int = Field(768, ge=1)
-    k: int = Field(4, ge=2, le=8)
+    k: int = Field(4, ge=2, le=8)  # routes in a routed prompt; verify.k_long_tokens holds here too
     limit: int | None = Field(None, ge=1)
     bootstrap: int = Field(10_000, ge=100)
 

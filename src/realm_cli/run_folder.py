@@ -239,6 +239,8 @@ def relevant(recipe: Mapping[str, Any], stage: str) -> dict[str, Any]:
     if stage == "rollout":  # more models, problems or samples may be added to a rollout
         rollout = dict(recipe.get("rollout") or {})
         keep["rollout"] = {key: rollout.get(key) for key in ("temperature", "top_p", "max_tokens")}
+    if stage == "eval":  # how many routes its prompts show
+        keep["verify"] = {"k_long_tokens": (recipe.get("verify") or {}).get("k_long_tokens")}
     block = keep.get("train_rl")
     if isinstance(block, dict):  # when to warn and stop changes nothing of what is made
         keep["train_rl"] = {key: value for key, value in block.items() if key not in ("alarms", "preflight")}

@@ -234,6 +234,21 @@ def test_long_routes_are_shown_three_at_a_time() -> None:
         assert {len(s.shown) for s in build_sets(problem(), long, options, random.Random(0))} == {shown}
 
 
+def test_the_length_of_routes_is_a_matter_of_choice() -> None:
+    """None shows K routes whatever their length; which routes are right plays no part in it."""
+    long = [r.model_copy(update={"n_tokens": 301}) for r in pool()]
+    off = SetOptions(k_long_tokens=None)
+    assert {len(s.shown) for s in build_sets(problem(), long, off, random.Random(0))} == {4}
+    half = [r.model_copy(update={"n_tokens": 900 if r.correct else 10}) for r in pool()]
+    other = [r.model_copy(update={"n_tokens": 10 if r.correct else 900}) for r in pool()]
+    for rows in (half, other):
+        middle = sorted(r.n_tokens for r in rows)[len(rows) // 2 - 1 : len(rows) // 2 + 1]
+        for signs in ("both", "right", "wrong"):
+            options = SetOptions(signs=signs, k_long_tokens=300)
+            sets = build_sets(problem(), rows, options, random.Random(0))
+            assert sets and {len(s.shown) for s in sets} == {3 if sum(middle) / 2 > 300 else 4}
+
+
 def test_odd_lengths_are_passed_over() -> None:
     odd = {"p0/a/0", "p0/c/22", "p0/d/42"}
     scored = [r.model_copy(update={"n_tokens": 100 if r.id in odd else 40}) for r in pool()]

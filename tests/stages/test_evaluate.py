@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,15 @@ import pytest
 from fakes import FakeNll, ScriptedGenerator, no_progress
 from realm_cli.artifacts import write_rows
 from realm_cli.errors import DataError
-from realm_cli.method.scoring import wilson
+from realm_cli.method.intervals import wilson
+from realm_cli.method.mrpv import score_routes
+from realm_cli.method.route_sets import SetOptions, build_sets
 from realm_cli.prompts import check_text
 from realm_cli.protocols import Completion, Generator, GenRequest, NllScorer
 from realm_cli.records import Message, Mode, Prediction, Problem, Route, ShownRoute
-from realm_cli.stages.evaluate import load_routes, predict, run_eval, shown_for_test
+from realm_cli.stages.evaluate import predict, run_eval
+from realm_cli.stages.reliance import reliance_notes
+from realm_cli.stages.shown_routes import load_routes, shown_for_test
 from realm_cli.stages.summary import Summary
 from stages.helpers import apples, bare_right, bare_slip, gold, load, pool, right, route, slip, stage_in, text_of
 
@@ -162,6 +167,67 @@ def test_only_usable_routes_are_shown() -> None:
     assert shown_for_test(PROBLEMS, {"p0": rows}, 4, 0) == {}
     (found,) = shown_for_test(PROBLEMS, {"p0": rows}, 3, 0).values()
     assert {r.route_id for r in found} == {"p0/ext/0", "p0/ext/1", "p0/ext/2"}
+
+
+def test_long_routes_are_as_few_as_in_training(tmp_path: Path) -> None:
+    """verify.k_long_tokens holds in eval: p0's routes are long, p1's are not, p2 has too few of them."""
+    routes = [r.model_copy(update={"n_tokens": 301 if r.problem_id == "p0" else 300}) for r in ROUTES]
+    kept = [r for r in routes if r.problem_id != "p2" or r.source == "ext"]
+    by_problem = {p.id: [r for r in kept if r.problem_id == p.id] for p in PROBLEMS}
+    sizes = {key: len(rows) for key, rows in shown_for_test(PROBLEMS, by_problem, 4, 0, 300).items()}
+    assert sizes == {"p0": 3, "p1": 4, "p3": 4}
+    assert {len(r) for r in shown_for_test(PROBLEMS, by_problem, 4, 0, None).values()} == {4}
+    generator = model([0])
+    notes = evaluate(tmp_path, {"m": generator}, modes=["routed"], routes=kept).notes
+    assert sorted(text_of(r.messages).count("[Route ") for r in generator.asked) == [3, 4, 4]
+    assert (
+        "routed modes leave out 1 of 4 problems, which have fewer than 4 routes with steps and an answer; "
+        "`realm rollout` with a larger --n adds some" in notes
+    )
+    assert (
+        "1 of 3 problems show 3 routes for 4: their median route has over 300 tokens (verify.k_long_tokens, as in "
+        "training)" in notes
+    )
+    two = evaluate(tmp_path / "two", {"m": model([0])}, modes=["routed"], k=2).notes
+    assert "routed prompts show 2 routes (eval.k), this recipe's sets 4 (verify.k)" in two
+    assert len(evaluate(tmp_path / "all", {"m": model([0])}, modes=["routed"]).notes) == 1  # what the words mean
+
+
+def test_training_and_evaluation_show_as_many_routes(tmp_path: Path) -> None:
+    """The same rows through verify's sets and eval's draw, at each K and length, None included."""
+    for tokens in (300, 301):
+        for k in (2, 3, 4):
+            for limit in (300, None):
+                rows = [r.model_copy(update={"n_tokens": tokens}) for r in pool(0)]
+                scored = score_routes(rows, PROBLEMS[0])
+                options = SetOptions(k=k, k_long_tokens=limit)
+                trained = build_sets(PROBLEMS[0], scored, options, random.Random(0))
+                tested = shown_for_test(PROBLEMS, {"p0": rows}, k, 0, limit)
+                assert {len(s.shown) for s in trained} == {len(tested["p0"])}
+
+
+def test_routes_of_other_tools_are_read_and_judged(tmp_path: Path) -> None:
+    """Text alone: shown like those of a rollout, with the labels that the grader gives them."""
+    rows = [{"id": r.id, "problem_id": r.problem_id, "source": r.source, "text": r.text} for r in ROUTES]
+    path = tmp_path / "bare.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    assert {r.id: (r.correct, r.steps) for rows in load_routes(path, PROBLEMS).values() for r in rows} == {
+        r.id: (r.correct, r.steps) for r in ROUTES
+    }
+    stage = stage_in(tmp_path, "eval", eval={"bootstrap": 200, "k": 4})
+    summary = run_eval(stage, PROBLEMS, {"m": lambda: model([0])}, path, modes=["routed"], compare=False,
+                       progress=no_progress)  # fmt: skip
+    assert "24 of 24 routes came without a verdict; judged: 12 are right" in summary.notes
+    assert summary.data["routes"]["all"]["n"] == 4
+
+
+def test_reliance_says_how_many_solutions_it_read() -> None:
+    rows = [graded("routed", bare_right(0), shown("right", "1")) for _ in range(3)]
+    right = [row.model_copy(update={"model": "m", "mode": "routed", "correct": True}) for row in rows] * 50
+    assert list(reliance_notes({"m": {"nats": 0.1, "n": 100}}, right)) == [
+        "hint reliance of m: 100 of 150 right routed solutions scored, the first by problem id"
+    ]
+    assert list(reliance_notes({"m": {"nats": 0.1, "n": 100}}, right[:100])) == []
 
 
 def test_routes_of_other_problems_are_left_out(tmp_path: Path) -> None:

@@ -103,6 +103,51 @@ def test_routes_of_another_tool_are_parsed_and_graded(tmp_path: Path) -> None:
     assert rows["f/0"]["steps"] == right(0) and rows["f/0"]["final_answer"] == gold(0)
 
 
+def test_rows_without_verdict_steps_or_answer_are_read_judged_and_counted(tmp_path: Path) -> None:
+    """Lines of another tool, each with the fields it has: p0 without `correct`, p1 text only, p2 a verdict too many."""
+    rows = []
+    for r in ROUTES:
+        kept = {"id": r.id, "problem_id": r.problem_id, "source": r.source, "text": r.text}
+        if r.problem_id == "p0":
+            kept |= {"steps": r.steps, "final_answer": r.final_answer}
+        if r.problem_id in ("p2", "p3"):
+            kept |= {"steps": r.steps, "final_answer": r.final_answer, "correct": r.correct or r.id == "p2/hasty/0"}
+        rows.append(kept)
+    (tmp_path / "routes.jsonl").write_text("".join(json.dumps(kept) + "\n" for kept in rows), encoding="utf-8")
+    stage = stage_in(tmp_path, "verify", verify={"leak_limit": 1.0})
+    summary = run_verify(stage, PROBLEMS, tmp_path / "routes.jsonl", progress=no_progress)
+    found = {row["id"]: row["correct"] for row in load(tmp_path / "verify" / "scored.jsonl")}
+    assert found == {r.id: r.correct or r.id == "p2/hasty/0" for r in ROUTES}
+    assert summary.data["verdicts"] == {
+        "given": 12, "judged": 12, "judged_right": 6, "checked": 12, "contradicted": 1, "steps": 6, "answers": 6,
+        "examples": ["p2/hasty/0"],
+    }  # fmt: skip
+    assert "read from the texts: the steps of 6 routes, the final answers of 6" in summary.notes
+    assert "12 of 24 routes came without a verdict; judged: 6 are right" in summary.notes
+    assert any(note.startswith("warning: 1 of 12 given verdicts are not what") for note in summary.notes)
+    assert read_summary(stage) == summary
+
+
+def test_whole_rows_give_no_such_notes_and_few_routes_do(tmp_path: Path) -> None:
+    assert len(verify(tmp_path / "a").notes) == 3
+    few = [r for r in ROUTES if r.problem_id != "p1" or r.correct]  # nothing to contrast for p1
+    notes = verify(tmp_path / "b", few, k=8, natural_frac=0.0).notes
+    assert "1 train and dev problems have no set: fewer than 2 usable routes, or none of one sign" in notes
+    assert (
+        "routes in a set: 4 with 6; fewer than verify.k=8 where a problem has fewer usable ones; 3 at most where the "
+        "median route has over 300 tokens (verify.k_long_tokens)" in notes
+    )
+
+
+def test_long_routes_are_fewer_by_a_key_that_is_told(tmp_path: Path) -> None:
+    long = [r.model_copy(update={"n_tokens": 301}) for r in ROUTES]
+    summary = verify(tmp_path / "a", long)
+    assert summary.data["routes_in_set"] == {"3": 6}
+    assert any(note.startswith("routes in a set: 6 with 3; fewer than verify.k=4") for note in summary.notes)
+    assert verify(tmp_path / "b", long, k_long_tokens=None).data["routes_in_set"] == {"4": 6}
+    assert verify(tmp_path / "c", long, k_long_tokens=301).data["routes_in_set"] == {"4": 6}
+
+
 def test_a_leak_warns_or_fails_as_asked(tmp_path: Path) -> None:
     problems = [apples(i) for i in range(30)]
     routes = []

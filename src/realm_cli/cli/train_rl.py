@@ -60,9 +60,9 @@ def train_rl(
     from realm_cli.cli.trackers import open_trackers
     from realm_cli.errors import ArtifactError
     from realm_cli.run_folder import finished, open_stage
-    from realm_cli.stages.evaluate import load_routes, shown_for_test
     from realm_cli.stages.plan import plan_summary, run_plan
     from realm_cli.stages.problems import load_problems, pick
+    from realm_cli.stages.shown_routes import load_routes, shown_for_test
     from realm_cli.stages.train_rl import RlInputs, run_train_rl
 
     given = {"steps": steps, "eaai_steps": eaai_steps, "schedule": schedule}
@@ -74,7 +74,8 @@ def train_rl(
     routes = context.run / "rollout" / "routes.jsonl"
     shown = {}
     if context.recipe.train_rl.dev_routed and routes.exists():
-        shown = shown_for_test(dev, load_routes(routes, dev), context.recipe.eval.k, context.recipe.seed)
+        k, long = context.recipe.eval.k, context.recipe.verify.k_long_tokens
+        shown = shown_for_test(dev, load_routes(routes, dev), k, context.recipe.seed, long)
     inputs = RlInputs(train, dev, shown)
     sets_path = existing(sets, context.run / "verify" / "sets.jsonl")
     refined = context.run / "refine" / "distill" / "adapter"

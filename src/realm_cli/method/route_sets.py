@@ -24,7 +24,7 @@ from fractions import Fraction
 from statistics import median
 
 from realm_cli.method.answers import answer_key, is_correct, numbers_in, to_number
-from realm_cli.method.scoring import plurality
+from realm_cli.method.scoring import plurality, routes_shown
 from realm_cli.records import Problem, RouteSet, ScoredRoute, ShownRoute
 
 POSITIVES: Mapping[int, tuple[float, ...]] = {
@@ -40,7 +40,8 @@ OPPOSITES = {"yes": "No", "no": "Yes", "true": "False", "false": "True", "pass":
 class SetOptions:
     """Defaults of section 6.
 
-    k_long_tokens: K is 3 at most where the median route has more tokens. seed: of the order of the routes.
+    k_long_tokens: K is 3 at most where the median route has more tokens; None = always k (`scoring.routes_shown`).
+    seed: of the order of the routes.
     allow_single_sign: False leaves out every set that shows positives only or negatives only.
     signs: `right` or `wrong` shows routes of that sign only, drawn uniformly; as k = 1 does, it takes contrast away.
     """
@@ -51,7 +52,7 @@ class SetOptions:
     same_wrong: float = 0.9
     hide_answers: float = 0.25
     tamper_final: float = 0.1
-    k_long_tokens: int = 300
+    k_long_tokens: int | None = 300
     seed: int = 0
     allow_single_sign: bool = True
     signs: str = "both"
@@ -85,7 +86,8 @@ def build_sets(
     far; share one over all problems, so that no constant "wrong @k" is right for more than 35 % (updated in place).
     The same rng state, options and routes give the same sets. Source: method.md section 6.
     """
-    usable = [r for r in scored if not r.truncated and r.final_answer is not None and r.steps and not r.lucky]
+    whole = [r for r in scored if not r.truncated and r.final_answer is not None and r.steps]
+    usable = [r for r in whole if not r.lucky]
     if options.signs != "both":
         usable = [r for r in usable if r.correct == (options.signs == "right")]
     pool = _Pool(
@@ -95,8 +97,7 @@ def build_sets(
         {route.id: frozenset(fact for step in route.facts for fact in step) for route in usable},
         position_counts if position_counts is not None else Counter(),
     )
-    long = bool(usable) and median(route.n_tokens for route in usable) > options.k_long_tokens
-    k = min(options.k, 3 if long else options.k, len(usable))
+    k = min(routes_shown(options.k, [route.n_tokens for route in whole], options.k_long_tokens), len(usable))
     one_sign = not pool.positives or not pool.negatives
     no_contrast = options.k == 1 or options.signs != "both"
     if k < (1 if options.k == 1 else 2) or (one_sign and not options.allow_single_sign):

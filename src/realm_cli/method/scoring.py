@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from math import ceil, comb, sqrt
-from statistics import NormalDist, fmean
+from statistics import NormalDist, fmean, median
 from typing import TYPE_CHECKING
 
 from realm_cli.errors import DataError
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 Value = float | Sequence[float]  # one problem: its value, or its samples' values
 Values = Sequence[Value] | Mapping[str, Value]
+LONG_K = 3  # routes at most in prompts of problems with long routes
 _CHUNK = 2_000_000  # resampled indices held at once
 
 
@@ -219,6 +220,18 @@ def choose_routes(route_ids: Sequence[str], k: int, rng: random.Random) -> list[
     """
     pool = sorted(set(route_ids))
     return rng.sample(pool, min(k, len(pool)))
+
+
+def routes_shown(k: int, tokens: Sequence[int], long: int | None) -> int:
+    """K of a problem's prompts, in training and in evaluation: k, or LONG_K at most where its routes are long.
+
+    Long: the median has more than `long` tokens; None: never. tokens: of all its routes that could be shown, whatever
+    their labels.
+
+    >>> routes_shown(4, [280, 310, 320], 300), routes_shown(4, [280, 310, 320], None), routes_shown(2, [400], 300)
+    (3, 4, 2)
+    """
+    return min(k, LONG_K) if long is not None and tokens and median(tokens) > long else k
 
 
 def smallest_detectable(n: int, discordance: float, power: float = 0.8) -> float:

@@ -18,6 +18,7 @@ from typing import Any
 from realm_cli.artifacts import Appender, digest, iter_rows, read_rows, write_rows
 from realm_cli.errors import DataError
 from realm_cli.method import guidance
+from realm_cli.method.grading import Verdicts
 from realm_cli.method.rule_exposure import rule_fade, rule_question
 from realm_cli.method.steps import step_facts
 from realm_cli.prompts import bare_messages, numbered, ruled_messages, solution_text
@@ -196,12 +197,15 @@ def make_samples(
     style, order = prompt.style, prompt.order
     solutions = {cot.problem_id: (cot.steps, cot.final_answer or "") for cot in reversed(kept)}
     guided = [guidance.guided_sample(problems[cot.problem_id], cot, style) for cot in kept]
-    positives = []
+    positives, verdicts = [], Verdicts(check=False)
     if extras.positives is not None:
         for route in iter_rows(extras.positives, Route, made_by="realm rollout"):
             problem = extras.problems.get(route.problem_id)
-            if problem is not None and problem.split == "train" and route.correct and not route.truncated:
-                positives.append(guidance.positive_sample(problem, route, style))
+            if problem is None or problem.split != "train" or route.truncated:
+                continue
+            whole = verdicts.take(route, problem)
+            if whole.correct:
+                positives.append(guidance.positive_sample(problem, whole, style))
         if not positives:
             raise DataError(f"{extras.positives}: no correct route on a training problem; leave --positives out")
         positives = guidance.distinct(positives, guided, stage.recipe.distill.keep_per_problem)

@@ -5,56 +5,31 @@ Reads problems (and routes for routed modes, drawn without labels); writes eval/
 
 from __future__ import annotations
 
-import random
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from realm_cli.artifacts import Appender, iter_rows, kept_rows, read_rows, write_json
+from realm_cli.artifacts import Appender, kept_rows, read_rows, write_json
 from realm_cli.errors import DataError
 from realm_cli.method import scoring
 from realm_cli.method.answers import answer_key, flexible_answer, is_correct
 from realm_cli.method.contamination import contamination
+from realm_cli.method.grading import Verdicts, told
 from realm_cli.method.parsing import Parsed, parse_completion
 from realm_cli.prompts import bare_messages, routed_messages, ruled_messages
 from realm_cli.protocols import Completion, Generator, GenRequest, NllScorer, Progress, Replay, SamplingParams
-from realm_cli.records import Mode, Prediction, Problem, Route, ShownRoute
+from realm_cli.records import Mode, Prediction, Problem, ShownRoute
 from realm_cli.run_folder import Stage
 from realm_cli.stages.failures import Failures, gaps
-from realm_cli.stages.reliance import hint_reliance
+from realm_cli.stages.reliance import hint_reliance, reliance_notes
 from realm_cli.stages.report_tables import build_report, cut_off, report_tables, rule_accuracy, weak_claims
+from realm_cli.stages.shown_routes import load_routes, routes_report, shown_for_test, shown_notes
 from realm_cli.stages.summary import Summary, percent
 
 TERMS = "rescued: right though no route shown is; misled: gave the wrong answer that most routes give"
 ModelFactory = Callable[[], Generator]
-
-
-def shown_for_test(
-    problems: Sequence[Problem], routes: Mapping[str, Sequence[Route]], k: int, seed: int
-) -> dict[str, list[ShownRoute]]:
-    """K routes per problem, drawn uniformly by id alone: labels are never read for the choice (13.7)."""
-    chosen: dict[str, list[ShownRoute]] = {}
-    for problem in problems:
-        pool = {r.id: r for r in routes.get(problem.id, []) if not r.truncated and r.final_answer and r.steps}
-        if len(pool) >= k:
-            ids = scoring.choose_routes(sorted(pool), k, random.Random(f"{seed}:{problem.id}:eval"))
-            chosen[problem.id] = [
-                ShownRoute(route_id=i, steps=pool[i].steps, answer=pool[i].final_answer, label=pool[i].correct)
-                for i in ids
-            ]
-    return chosen
-
-
-def load_routes(path: Path, problems: Sequence[Problem]) -> dict[str, list[Route]]:
-    """Routes of the given problems, by problem id."""
-    ids = {problem.id for problem in problems}
-    found: dict[str, list[Route]] = defaultdict(list)
-    for route in iter_rows(path, Route, made_by="realm rollout"):
-        if route.problem_id in ids:
-            found[route.problem_id].append(route)
-    return dict(found)
 
 
 def run_eval(
@@ -78,12 +53,14 @@ def run_eval(
     config, recipe = stage.recipe.eval, stage.recipe
     modes = list(dict.fromkeys(modes))
     shown: dict[str, list[ShownRoute]] = {}
+    verdicts = Verdicts(check=False)
     if "ruled" in modes and not rules:
         raise DataError("eval: mode ruled shows the rules; give --rules FILE, or leave the mode out")
     if any(mode.startswith("routed") for mode in modes):
         if routes_path is None:
             raise DataError("eval: routed modes need routes; run `realm rollout`, give --routes, or use --mode bare")
-        shown = shown_for_test(problems, load_routes(routes_path, problems), config.k, recipe.seed)
+        routes, long = load_routes(routes_path, problems, verdicts), recipe.verify.k_long_tokens
+        shown = shown_for_test(problems, routes, config.k, recipe.seed, long)
         if not shown:
             raise DataError(
                 f"{routes_path}: no {config.split} problem has {config.k} routes; run `realm rollout` on it"
@@ -132,7 +109,7 @@ def run_eval(
     seen = list(dict.fromkeys([*modes, *(row.mode for row in rows)]))
     rows.sort(key=lambda row: (turn[row.model], seen.index(row.mode), place[row.problem_id], row.sample))
     report = build_report(rows, seed=recipe.seed, bootstrap=config.bootstrap, compare=compare)
-    report["routes"] = _routes_report(problems, shown)
+    report["routes"] = routes_report(problems, shown)
     report["rules"] = rule_accuracy(rows, {problem.id: problem.rule_ids or [] for problem in problems})
     if scorer is not None:
         report["reliance"] = _reliance(stage, rows, problems, models, shown, scorer)
@@ -144,6 +121,9 @@ def run_eval(
         report_tables(report),
         notes=[
             *([TERMS] if shown else []),
+            *told(verdicts.counts, []),
+            *(shown_notes(problems, shown, recipe) if shown else []),
+            *reliance_notes(report.get("reliance") or {}, rows),
             *cut_off(report, config.max_tokens),
             *weak_claims(report),
             *_contaminated(report["contamination"]),
@@ -262,26 +242,3 @@ def _contaminated(found: Mapping[str, Any] | None) -> list[str]:
         f"{found['touched']} of {found['of']} problems share 13 words in a row with a training problem "
         f"(e.g. {first} with {other})" + (f"; bare accuracy without them: {without}" if without else "")
     ]
-
-
-def _routes_report(problems: Sequence[Problem], shown: Mapping[str, Sequence[ShownRoute]]) -> dict[str, Any] | None:
-    """Plurality and any-correct of the routes shown: the lines a routed model must beat."""
-    if not shown:
-        return None
-    by_group: dict[str, list[tuple[bool, bool]]] = defaultdict(list)
-    for problem in problems:
-        routes = shown.get(problem.id)
-        if routes:
-            vote = scoring.plurality([answer_key(route.answer, problem) for route in routes])
-            pair = (vote == answer_key(problem.answer, problem), any(route.label for route in routes))
-            by_group["all"].append(pair)
-            if problem.group:
-                by_group[problem.group].append(pair)
-    return {
-        name: {
-            "n": len(pairs),
-            "plurality": sum(p for p, _ in pairs) / len(pairs),
-            "any_correct": sum(a for _, a in pairs) / len(pairs),
-        }
-        for name, pairs in by_group.items()
-    }

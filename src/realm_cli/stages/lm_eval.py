@@ -29,6 +29,7 @@ from typing import Any
 from realm_cli.artifacts import digest, iter_rows, read_rows, write_json, write_text
 from realm_cli.errors import ArtifactError, DataError
 from realm_cli.method.answers import flexible_answer
+from realm_cli.method.grading import filled
 from realm_cli.prompts import bare_messages, routed_messages, ruled_messages
 from realm_cli.recipe import Recipe, parse_recipe
 from realm_cli.records import Message, Prediction, Problem, Route, ShownRoute
@@ -94,7 +95,7 @@ def _shown(manifest: Mapping[str, Any], run: Path) -> dict[str, ShownRoute]:
         raise DataError(f"{path}: gone, and the evaluation read it; restore it, or run `realm eval` again with --force")
     return {
         r.id: ShownRoute(route_id=r.id, steps=r.steps, answer=r.final_answer, label=r.correct)
-        for r in iter_rows(path, Route, made_by="realm rollout")
+        for r in map(filled, iter_rows(path, Route, made_by="realm rollout"))
     }
 
 

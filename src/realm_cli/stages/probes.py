@@ -15,6 +15,7 @@ from pathlib import Path
 
 from realm_cli.artifacts import Appender, iter_rows, read_rows
 from realm_cli.method.answers import is_correct, strict_answer
+from realm_cli.method.grading import filled
 from realm_cli.prompts import answer_start, bare_messages, solution_start
 from realm_cli.protocols import Generator, GenRequest, NllScorer, Progress, SamplingParams
 from realm_cli.records import Probe, Problem, Route
@@ -39,7 +40,7 @@ def run_probes(
     done = {row.id for row in read_rows(path, Probe, allow_empty=True)}
     routes = (
         route
-        for route in iter_rows(routes_path, Route, made_by="realm rollout")
+        for route in map(filled, iter_rows(routes_path, Route, made_by="realm rollout"))
         if route.id not in done and route.steps and not route.truncated and route.problem_id in problems
     )
     with Appender(path) as out, progress("probing", None) as advance:

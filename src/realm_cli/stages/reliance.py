@@ -8,7 +8,7 @@ ours. Usage: `hint_reliance(scorer, rows, problems, shown, recipe.prompt)`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean
 
 from realm_cli.method.parsing import parse_completion
@@ -45,3 +45,11 @@ def hint_reliance(
         return None, 0
     found = scorer.nll(pairs, prefills)
     return fmean(bare - routed for routed, bare in zip(found[::2], found[1::2], strict=True)), len(pairs) // 2
+
+
+def reliance_notes(found: Mapping[str, Mapping[str, float | int | None]], rows: Sequence[Prediction]) -> Iterator[str]:
+    """A line on each model of which not all right routed solutions were scored."""
+    for model, one in found.items():
+        right = sum(row.model == model and row.mode == "routed" and row.correct for row in rows)
+        if one["n"] == MOST and right > MOST:
+            yield f"hint reliance of {model}: {MOST} of {right} right routed solutions scored, the first by problem id"

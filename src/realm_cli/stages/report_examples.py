@@ -80,6 +80,7 @@ def routes(run: Path, known: Mapping[str, Problem], missing: list[str], advance:
         {
             **_question(known, i),
             "routes": [_route(r) for r in sorted(found[i], key=lambda r: (not r.correct, r.id))[:MOST_ROUTES]],
+            "left_out": max(0, len(found[i]) - MOST_ROUTES),
         }
         for i in sorted(found, key=order)
     ]

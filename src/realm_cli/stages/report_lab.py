@@ -138,7 +138,8 @@ def _curves(lab: Lab, regime: str) -> list[dict[str, Any]]:
     """Bare dev accuracy over sampled tokens, mean over seeds; the band spans the seeds."""
     series = []
     arms = lab.runs[regime]
-    for arm in [*(arm for arm in FIRST if arm in arms), *(arm for arm in arms if arm not in FIRST)][:MOST_LINES]:
+    drawn = [*(arm for arm in FIRST if arm in arms), *(arm for arm in arms if arm not in FIRST)]
+    for arm in drawn[:MOST_LINES]:
         runs = [curve(run) for run in arms[arm] if run["curve"]]
         middle: Points = []
         band: Points = []
@@ -148,4 +149,6 @@ def _curves(lab: Lab, regime: str) -> list[dict[str, Any]]:
             band.append([x, min(values), max(values)])
         series.append(line(arm, middle, band=band if len(runs) > 1 else None))
     about = "Mean over seeds, %; the band is the lowest and highest seed. Tokens of rollout and RL."
+    if (more := len(drawn) - MOST_LINES) > 0:
+        about += f" {more} more arms are in the table only."
     return [chart(f"Bare dev accuracy, regime {regime}", about, series, x="sampled tokens, millions", percent=True)]

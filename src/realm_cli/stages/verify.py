@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 import shutil
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,14 +16,18 @@ from typing import Any
 from realm_cli.artifacts import iter_rows, write_json
 from realm_cli.checking import without_verdict
 from realm_cli.errors import DataError
+from realm_cli.method.grading import told
 from realm_cli.method.leak import leak_auc, probe_rows
 from realm_cli.method.route_sets import realised
+from realm_cli.method.scoring import LONG_K
 from realm_cli.protocols import Progress
+from realm_cli.recipe import VerifyConfig
 from realm_cli.records import Problem, RouteSet
 from realm_cli.run_folder import Stage, read_json
 from realm_cli.stages.summary import Summary, Table, percent
 from realm_cli.stages.verify_parts import Part, Tally, join_files, score_parts, split
 
+VERDICTS = ("given", "judged", "judged_right", "checked", "contradicted", "steps", "answers")
 PROBED = 20_000  # sets that the leak probe reads at most: its AUC is then known to about .003
 
 
@@ -77,7 +82,9 @@ def _need_both_signs(tally: Tally, path: Path) -> None:
 
 def _summarise(tally: Tally, sets: Path, limit: float, seed: int) -> dict[str, Any]:
     some: list[RouteSet] = []
-    statistics = realised(_keep_some(iter_rows(sets, RouteSet), some, random.Random(f"{seed}:probe")))
+    sizes: Counter[int] = Counter()
+    rows = _counted(iter_rows(sets, RouteSet), sizes)
+    statistics = realised(_keep_some(rows, some, random.Random(f"{seed}:probe")))
     auc = leak_auc(probe_rows(some), seed)
     return {
         "problems": tally.problems,
@@ -91,7 +98,13 @@ def _summarise(tally: Tally, sets: Path, limit: float, seed: int) -> dict[str, A
             "exact": _share(tally.planted["exact"], tally.planted["found"]),
         },
         "step_kinds": dict(tally.kinds),
+        "verdicts": {
+            **{name: tally.verdicts[name] for name in VERDICTS},
+            "examples": tally.contradicted,
+        },
         "sets": tally.sets,
+        "without_set": tally.without_set,
+        "routes_in_set": {str(k): n for k, n in sorted(sizes.items())},
         "set_statistics": statistics,
         "leak": {"auc": auc, "limit": limit, "pass": auc <= limit, "sets": len(some)},
         "groups": {
@@ -107,6 +120,13 @@ def _summarise(tally: Tally, sets: Path, limit: float, seed: int) -> dict[str, A
             "examples": tally.examples,
         },
     }
+
+
+def _counted(sets: Iterable[RouteSet], sizes: Counter[int]) -> Iterator[RouteSet]:
+    """All sets, one by one; how many show so many routes is counted in `sizes`."""
+    for row in sets:
+        sizes[len(row.shown)] += 1
+        yield row
 
 
 def _keep_some(sets: Iterable[RouteSet], kept: list[RouteSet], rng: random.Random) -> Iterator[RouteSet]:
@@ -134,7 +154,8 @@ def _show(stage: Stage, summary: dict[str, Any]) -> Summary:
     ]
     leak = summary["leak"]
     unchecked = without_verdict(summary["checker"], stage.recipe.checks.timeout)
-    tried = summary["planted_errors"]
+    tried, verdicts = summary["planted_errors"], summary.get("verdicts") or {}
+    sampled = f" ({leak['sets']:,} of the sets, drawn by chance)" if leak["sets"] < summary["sets"] else ""
     verdict = "pass" if leak["pass"] else "above it: length or format hints at the label, r_ver may reward form"
     return Summary(
         "verify",
@@ -153,8 +174,25 @@ def _show(stage: Stage, summary: dict[str, Any]) -> Summary:
                 if tried["tried"]
                 else []
             ),
-            f"leak probe: AUC {leak['auc']:.2f}, limit {leak['limit']}: {verdict}",
+            *told(Counter({name: verdicts.get(name, 0) for name in VERDICTS}), verdicts.get("examples", [])),
+            *_fewer(summary, stage.recipe.verify),
+            f"leak probe: AUC {leak['auc']:.2f}, limit {leak['limit']}{sampled}: {verdict}",
             *([f"{unchecked}; see checker in summary.json"] if unchecked else []),
         ],
         files=[str(stage.path(name)) for name in ("scored.jsonl", "sets.jsonl", "summary.json")],
     )
+
+
+def _fewer(summary: dict[str, Any], config: VerifyConfig) -> Iterator[str]:
+    """Problems without a set, and sets with fewer routes than asked for, a line each."""
+    if without := summary.get("without_set"):
+        yield f"{without} train and dev problems have no set: fewer than 2 usable routes, or none of one sign"
+    sizes = {int(k): n for k, n in (summary.get("routes_in_set") or {}).items()}
+    if any(k < config.k for k in sizes):
+        limit = config.k_long_tokens
+        long = f"; {LONG_K} at most where the median route has over {limit} tokens (verify.k_long_tokens)"
+        shown = ", ".join(f"{n} with {k}" for k, n in sorted(sizes.items(), reverse=True))
+        yield (
+            f"routes in a set: {shown}; fewer than verify.k={config.k} where a problem has fewer usable ones"
+            f"{long if limit is not None and config.k > LONG_K else ''}"
+        )

@@ -23,11 +23,10 @@ from pathlib import Path
 from realm_cli.artifacts import iter_lines, iter_rows, parse_row, replacing
 from realm_cli.checking import CheckPool, fresh_processes, ignore_interrupts
 from realm_cli.errors import DataError, EngineError
-from realm_cli.method.answers import is_correct
 from realm_cli.method.checks import judged_by
+from realm_cli.method.grading import EXAMPLES, Verdicts
 from realm_cli.method.mrpv import score_routes
 from realm_cli.method.route_sets import SetOptions, build_sets
-from realm_cli.method.steps import parse_route
 from realm_cli.method.validation import planted
 from realm_cli.protocols import Progress
 from realm_cli.recipe import ChecksConfig, VerifyConfig
@@ -59,7 +58,8 @@ class Tally:
     """Counts over scored routes. Parts' tallies are added up.
 
     groups: per group of problems: routes, correct, right and wrong (not cut off), lucky, known (of the wrong:
-    first error found). checks: what became of answer checks; see `CheckPool.counts`.
+    first error found). checks: what became of answer checks; see `CheckPool.counts`. verdicts: what the rows held
+    and what was judged; see `grading.Verdicts`. without_set: train and dev problems that got no set.
     """
 
     groups: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
@@ -67,8 +67,11 @@ class Tally:
     checks: Counter[str] = field(default_factory=Counter)
     examples: list[dict[str, str]] = field(default_factory=list)
     planted: Counter[str] = field(default_factory=Counter)  # errors planted, found, and found at the right step
+    verdicts: Counter[str] = field(default_factory=Counter)
+    contradicted: list[str] = field(default_factory=list)  # ids of some routes whose given verdict is not the check's
     problems: int = 0
     sets: int = 0
+    without_set: int = 0
 
     def add(self, problem: Problem, scored: Sequence[ScoredRoute]) -> None:
         """Count the scored routes of one problem."""
@@ -100,8 +103,11 @@ class Tally:
         self.checks += other.checks
         self.examples = (self.examples + other.examples)[:5]
         self.planted += other.planted
+        self.verdicts += other.verdicts
+        self.contradicted = (self.contradicted + other.contradicted)[:EXAMPLES]
         self.problems += other.problems
         self.sets += other.sets
+        self.without_set += other.without_set
 
     def total(self, name: str) -> int:
         """A count over all groups."""
@@ -163,6 +169,7 @@ def score_part(part: Part, progress: Progress | None = None) -> Tally:
         same_wrong=config.same_wrong,
         hide_answers=config.hide_answers,
         tamper_final=config.tamper_final,
+        k_long_tokens=config.k_long_tokens,
         signs=config.signs,
     )
     positions: Counter[int] = Counter()
@@ -173,10 +180,10 @@ def score_part(part: Part, progress: Progress | None = None) -> Tally:
         scored_out, sets_out = (
             stack.enter_context(replacing(part.folder / name)) for name in ("scored.jsonl", "sets.jsonl")
         )
-        probes = _probes(part, by_id)
+        probes, verdicts = _probes(part, by_id), Verdicts()
         grouped: dict[str, list[Route]] = defaultdict(list)
         for route in iter_rows(part.routes, Route):
-            graded = _graded(route, by_id[route.problem_id])
+            graded = verdicts.take(route, by_id[route.problem_id])
             grouped[route.problem_id].append(_probed(graded, probes) if probes else graded)
         for problem_id, routes in grouped.items():
             problem = by_id[problem_id]
@@ -187,11 +194,13 @@ def score_part(part: Part, progress: Progress | None = None) -> Tally:
                 sets = build_sets(problem, scored, options, rng, positions)
                 sets_out.writelines(row.model_dump_json() + "\n" for row in sets)
                 tally.sets += len(sets)
+                tally.without_set += not sets
             tally.add(problem, scored)
             tally.plant(problem, routes, part.seed, config.facts)
             if advance:
                 advance(1, "")
         tally.checks, tally.examples = pool.counts, pool.examples
+        tally.verdicts, tally.contradicted = verdicts.counts, verdicts.examples
     return tally
 
 
@@ -209,16 +218,6 @@ def _probed(route: Route, probes: Mapping[str, Probe]) -> Route:
         return route
     fields = {name: getattr(route, name) for name in Route.model_fields}
     return ScoredRoute(**fields, belief=probe.belief, mc_value=probe.mc_value)
-
-
-def _graded(route: Route, problem: Problem) -> Route:
-    """As it is, or parsed and graded: a route from another tool may have its text only."""
-    if route.steps:
-        return route
-    steps, answer = parse_route(route.text)
-    answer = route.final_answer or answer
-    right = not route.truncated and is_correct(answer, problem)
-    return route.model_copy(update={"steps": steps, "final_answer": answer, "correct": right})
 
 
 def score_parts(parts: Sequence[Part], workers: int, progress: Progress) -> Tally:
