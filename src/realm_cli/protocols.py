@@ -6,7 +6,7 @@ Stages (torch-free) receive objects that fulfil these; engines (torch, trl, serv
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -157,6 +157,18 @@ class Member:
     whole: bool
 
 
+def teaches(scored: Iterable[Scored], members: Sequence[Member] = ()) -> bool:
+    """Whether a group teaches anything: some weight of its loss is not 0 (method.md section 10). All else asks this.
+
+    policy: A_i of each completion that was not cut off (the token signal multiplies it by .5 to 1.5, never by 0).
+    bridge: w_j of each own solution (9.1; 0 where the bridge is off). members: A_r of external routes beside a bare
+    group (9.1; empty where they are off). The KL weight is no term of these: it holds the policy where it began.
+    """
+    live = [one.sample for one in scored if not one.sample.truncated]
+    own = any(sample.advantage != 0 or sample.bridge_weight != 0 for sample in live)
+    return own or any(member.weight != 0 for member in members)
+
+
 @dataclass(frozen=True)
 class Contrast:
     """Prompts beside a right route and beside wrong ones, and what a token's advantage is multiplied by.
@@ -177,7 +189,7 @@ class RlJob:
     revise: plan row -> the row as it is sampled, called in order, once a group, when its step begins.
     score: (plan row, G completions) -> G Scored, advantages and bridge weights included.
     bare_messages: problem id -> messages of the bare prompt (for the bridge).
-    spares: step -> rows that are sampled in place of groups without variance.
+    spares: step -> rows that are sampled in place of groups that teach nothing.
     members: (bare plan row, its Scored) -> external routes that join the group's loss (method/members.py).
     contrast: plan row -> what the token signal of its samples is read from, or None.
     on_samples / on_metrics: called once a step. evaluate: (generator, step) -> dev metrics with key `dev_bare`;

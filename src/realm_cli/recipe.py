@@ -205,7 +205,7 @@ class TrainRlConfig(Block):
     dev_routed: int = Field(0, ge=0)  # of these, measured with routes too (dev problems need routes)
     bucket_weights: dict[str, float] | None = None  # sampling weight per difficulty bucket; None = uniform
     bucket_quotas: dict[str, float] | None = None  # share of the groups per difficulty bucket, e.g. {hard: .5, mid: .5}
-    refill: int = Field(0, ge=0)  # spare groups a step, sampled in place of groups without variance
+    refill: int = Field(0, ge=0)  # spare groups a step, sampled in place of groups that teach nothing
     routes_in_group: float = Field(0.0, ge=0)  # weight of external routes as off-policy members of bare groups
     token_signal: float = Field(0.0, ge=0)  # tokens of bare samples weighed by what routes say of them (.5); 0 = off
     save_every: int = Field(50, ge=1)

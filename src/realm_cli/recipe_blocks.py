@@ -35,7 +35,7 @@ class PreflightConfig(Block):
     """What is tried before the first step of RL (stages/preflight.py); its other limits are those of the alarms."""
 
     groups: int = Field(16, ge=0)  # groups sampled for it; 0 = no pre-flight
-    zero_variance: float = Field(0.9, ge=0, le=1)  # warn where a larger share of groups has nothing to learn from
+    zero_variance: float = Field(0.9, ge=0, le=1)  # warn where a larger share of groups teaches nothing
     stop: bool = True  # do not start where no group has, or every completion is cut off
 
 

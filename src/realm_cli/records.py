@@ -66,7 +66,7 @@ class Route(Row):
     n_tokens: int = 0
     truncated: bool = False
     origin: Literal["sampled", "tampered", "gold"] = "sampled"
-    correct: bool = False
+    correct: bool = False  # a row that does not hold it is judged where it is read
 
 
 class FailedSample(Row):

@@ -252,6 +252,27 @@ def test_spare_rows_take_the_place_of_groups_without_variance(tmp_path: Path) ->
     step.expect(step.policy_loss(norm=2 * G * 24))
 
 
+def test_groups_that_only_the_bridge_or_members_teach_are_not_replaced(tmp_path: Path) -> None:
+    """No group has variance: q0 is routed and has bridge weights, q1 has external routes beside it."""
+    inner = toy_score(lambda text: 1.0, lambda text: "bb")
+
+    def score(row: PlanRow, done: Sequence[Completion]) -> list[Scored]:
+        weight = 0.2 if row.routed else 0.0
+        return [Scored(s.sample.model_copy(update={"bridge_weight": weight, "truncated": False}), s.bridge_text)
+                for s in inner(row, done)]  # fmt: skip
+
+    plan = toy_plan(1, 2, lambda step, slot: slot == 0)
+    spares = [plan[1].model_copy(update={"id": "spare", "slot": 2})]
+    for beta in (0.0, 1.0):
+        config = _config(steps=1, routes_in_group=beta, bridge=BridgeConfig(beta=8.0))
+        given: dict[str, Any] = {"plan": plan, "score": score, "spares": {0: spares}}
+        given["members"] = lambda row, scored: [Member("a", 0, 0.5, whole=True)]
+        log = _train(tmp_path / str(beta), _small(), config, **given)
+        assert (log[1]["zero_variance_routed"], log[1]["dead_routed"]) == (1.0, 0.0)
+        assert (log[1]["zero_variance_bare"], log[1]["dead_bare"]) == (1.0, 0.0 if beta else 1.0)
+        assert log[1]["groups_discarded"] == (0 if beta else 1)  # the spare has nothing either
+
+
 def test_bare_groups_have_no_bridge(tmp_path: Path) -> None:
     config = _config(steps=1, bridge=BridgeConfig(beta=8.0))
     score = toy_score(lambda text: text.count("a"), lambda text: "ab")

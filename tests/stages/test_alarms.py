@@ -61,6 +61,34 @@ def test_what_holds_too_long_stops_the_run_with_its_state(name: str) -> None:
     assert text in str(error.value) and "train_rl.alarms.patience=0 and --resume" in str(error.value)
 
 
+DEAD = {"zero_variance_bare": 1.0, "zero_variance_routed": 1.0}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"dead_bare": 1.0, "dead_routed": 0.0},
+        {"dead_bare": 1.0, "dead_routed": 0.99},
+        {"dead_routed": 0.0},
+        {"rows_bridge": 4, "loss_bridge": -0.2},  # a run of an older version, resumed
+        {"rows_members": 1, "loss_members": 0.1},
+    ],
+)
+def test_what_only_the_bridge_or_members_teach_is_not_dead(change: dict[str, Any]) -> None:
+    assert watch([{**FINE, **DEAD, **change}] * 80, patience=5)[1] == []
+
+
+def test_a_step_now_and_then_that_the_bridge_teaches_keeps_a_run_alive() -> None:
+    rows = [{**FINE, **DEAD, "dead_routed": 0.5 if step % 3 == 0 else 1.0} for step in range(80)]
+    assert watch(rows, patience=5)[1] == []
+
+
+@pytest.mark.parametrize("change", [{}, {"dead_bare": 1.0, "dead_routed": 1.0}, {"rows_bridge": 0, "loss_bridge": 0.0}])
+def test_what_nothing_teaches_is_dead(change: dict[str, Any]) -> None:
+    with pytest.raises(Alarm, match="stopped at step 9, .*: no group has had any variance, nor anything"):
+        watch([{**FINE, **DEAD, **change}] * 80, patience=5)
+
+
 @pytest.mark.parametrize("name", ["verdicts", "gap"])
 def test_other_alarms_never_stop_it(name: str) -> None:
     assert len(watch([{**FINE, **WRONG[name][0]}] * 40, patience=5)[1]) == 1

@@ -11,7 +11,7 @@ import pytest
 from fakes import FakeRlTrainer, ScriptedGenerator, no_progress
 from realm_cli.artifacts import write_rows
 from realm_cli.errors import Alarm
-from realm_cli.protocols import Completion, GenRequest, Probe, Scored
+from realm_cli.protocols import Completion, GenRequest, Member, Probe, Scored
 from realm_cli.recipe import TrainRlConfig
 from realm_cli.records import PlanRow, Sample
 from realm_cli.stages.plan import run_plan
@@ -65,6 +65,13 @@ def test_figures_by_hand() -> None:
     found = measure(rows("rr"), bridged, Probe([done[1:2], done[1:2]]))
     assert (found["dead"], found["all_right"], found["truncated"]) == (0.5, 1.0, 1.0)
     assert not {"form", "gap", "ended", "length_95"} & set(found)
+
+
+def test_external_routes_beside_a_group_teach() -> None:
+    groups = [[scored(0.0, 0.0)] * 2, [scored(0.0, 0.0)] * 2]
+    probe = Probe([[Completion("a", 1, False, (1,))]] * 2)
+    found = measure(rows("br"), groups, probe, lambda row, _: () if row.routed else [Member("t", 0, 0.5, whole=True)])
+    assert found["dead"] == 0.5
 
 
 @pytest.mark.parametrize(

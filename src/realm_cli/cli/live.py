@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from realm_cli.errors import printable
+from realm_cli.method.teaching import dead_shares
 from realm_cli.stages.watching import Watch
 
 if TYPE_CHECKING:
@@ -152,12 +153,12 @@ def _reward(row: Mapping[str, Any]) -> str:
 
 def _groups(row: Mapping[str, Any]) -> str:
     shown = {
-        "zero_variance_bare": "{:.0%} of the bare ones teach nothing",
-        "zero_variance_routed": "{:.0%} of the routed ones",
+        "dead_bare": "{:.0%} of the bare ones teach nothing",
+        "dead_routed": "{:.0%} of the routed ones",
         "truncated": "{:.0%} of the completions cut off",
         "length_bare": "{:.0f} tokens long",
     }
-    return ", ".join(_figures(row, shown))
+    return ", ".join(_figures({**row, **dead_shares(row)}, shown))
 
 
 def _loss(row: Mapping[str, Any]) -> str:

@@ -13,7 +13,7 @@ import contextlib
 import logging
 import time
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -26,6 +26,8 @@ from realm_cli.errors import EngineError
 from realm_cli.protocols import Completion, MetricSink, Scored
 from realm_cli.recipe import LoraSettings
 from realm_cli.records import PlanRow
+
+Group = tuple[PlanRow, Sequence[Completion], Sequence[Scored]]
 
 
 def attach_lora(loaded: LoadedModel, settings: LoraSettings, seed: int, *, checkpointing: bool = False) -> PeftModel:
@@ -118,15 +120,11 @@ class LogSink(TrainerCallback):
         self.sink(dict(self.last))
 
 
-def is_dead(group: tuple[PlanRow, Sequence[Completion], Sequence[Scored]]) -> bool:
-    """Whether nothing can be learned from a group: no advantage, and nothing for the bridge."""
-    return all(s.sample.advantage == 0 and s.sample.bridge_weight == 0 for s in group[2])
-
-
-def step_metrics(groups: Sequence[tuple[PlanRow, Sequence[Completion], Sequence[Scored]]]) -> dict[str, float]:
+def step_metrics(groups: Sequence[Group], teaches: Callable[[Group], bool]) -> dict[str, float]:
     """What the samples of one RL step show; `_routed` and `_bare` apart, absent where no such group exists.
 
-    `zero_variance`: share of groups in which every advantage is 0. Lengths in tokens. `truncated`: share.
+    `zero_variance`: share of groups in which every advantage is 0; `dead`: of those that do not teach at all
+    (method/teaching.py). Lengths in tokens. `truncated`: share.
     """
     out: dict[str, float] = {}
     everything = [s.sample for _, _, scored in groups for s in scored]
@@ -139,10 +137,11 @@ def step_metrics(groups: Sequence[tuple[PlanRow, Sequence[Completion], Sequence[
         if not chosen:
             continue
         samples = [s.sample for _, _, scored in chosen for s in scored]
-        dead = [float(all(s.sample.advantage == 0 for s in scored)) for _, _, scored in chosen]
+        alike = [float(all(s.sample.advantage == 0 for s in scored)) for _, _, scored in chosen]
         out[f"r_ans_{kind}"] = mean(s.r_ans for s in samples)
         out[f"r_fmt_{kind}"] = mean(s.r_fmt for s in samples)
-        out[f"zero_variance_{kind}"] = mean(dead)
+        out[f"zero_variance_{kind}"] = mean(alike)
+        out[f"dead_{kind}"] = mean(float(not teaches(group)) for group in chosen)
         out[f"length_{kind}"] = mean(float(len(c.token_ids)) for _, done, _ in chosen for c in done)
         verdicts = [said for s in samples for said in s.verdicts or () if said is not None]
         if verdicts:
@@ -162,7 +161,7 @@ def mean(values: Iterable[float]) -> float:
 class RlStepEnd(TrainerCallback):
     """Around each RL step: dev evaluation, samples and metrics out, checkpoints (method.md section 9).
 
-    `trainer` has job, config, groups, parts, clock, last_metrics and evaluate_policy(step).
+    `trainer` has job, config, groups, parts, clock, last_metrics, teaches(group) and evaluate_policy(step).
     """
 
     def __init__(self, trainer: Any) -> None:
@@ -185,7 +184,7 @@ class RlStepEnd(TrainerCallback):
         row: dict[str, Any] = {"step": step, "total_steps": state.max_steps, "lr": self.lr}
         row |= {"loss": trainer.parts["loss_policy"] + trainer.parts["loss_bridge"], **trainer.parts}
         row["loss"] += trainer.parts["loss_members"]
-        row |= step_metrics(trainer.groups)
+        row |= step_metrics(trainer.groups, trainer.teaches)
         row["tokens_sampled"] += sum(len(c.token_ids) for _, done, _ in trainer.discarded for c in done)
         row["lam"] = trainer.groups[0][0].lam
         row["seconds_update"] = time.perf_counter() - trainer.clock

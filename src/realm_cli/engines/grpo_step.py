@@ -27,7 +27,7 @@ from trl.trainer.utils import use_adapter
 
 from realm_cli.engines.batches import Pack, TokenRow, micro_batches, pad_id_of, pad_rows
 from realm_cli.engines.bridge_loss import bridge_loss, bridge_rows, member_rows
-from realm_cli.engines.callbacks import RlStepEnd, adapter_to_float32, is_dead, one_gpu
+from realm_cli.engines.callbacks import RlStepEnd, adapter_to_float32, one_gpu
 from realm_cli.engines.checkpoints import (
     AtomicCheckpoints,
     UpdateGuard,
@@ -42,7 +42,7 @@ from realm_cli.engines.sampler import LocalGenerator
 from realm_cli.engines.self_check import shares_prefix
 from realm_cli.engines.token_signal import signalled
 from realm_cli.errors import EngineError
-from realm_cli.protocols import Completion, Generator, GenRequest, RlJob, SamplingParams, Scored
+from realm_cli.protocols import Completion, Generator, GenRequest, Member, RlJob, SamplingParams, Scored, teaches
 from realm_cli.recipe import EngineConfig, TrainRlConfig
 from realm_cli.records import PlanRow
 
@@ -164,13 +164,13 @@ class StepTrainer(AtomicCheckpoints, TrlTrainer):
         return groups
 
     def _refilled(self, groups: list[Group], spares: list[PlanRow]) -> list[Group]:
-        """Groups without variance make room for spare rows, as far as these have any (DAPO 2503.14476)."""
-        while spares and (dead := [i for i, group in enumerate(groups) if is_dead(group)]):
+        """Groups that teach nothing make room for spare rows, as far as these have any (DAPO 2503.14476)."""
+        while spares and (dead := [i for i, group in enumerate(groups) if not self.teaches(group)]):
             taken = [spares.pop(0) for _ in dead[: len(spares)]]
             found = self._scored([self.job.revise(row) for row in taken])
             places = iter(dead)
             for group in found:
-                if is_dead(group):
+                if not self.teaches(group):
                     self.discarded.append(group)
                     continue
                 place = next(places)
@@ -178,6 +178,14 @@ class StepTrainer(AtomicCheckpoints, TrlTrainer):
                 groups[place] = group
         self.parts["groups_discarded"] = float(len(self.discarded))
         return groups
+
+    def teaches(self, group: tuple[PlanRow, Sequence[Completion], Sequence[Scored]]) -> bool:
+        """Whether any term of the loss has something of this group."""
+        plan, _, scored = group
+        return teaches(scored, self._members(plan, scored))
+
+    def _members(self, plan: PlanRow, scored: Sequence[Scored]) -> Sequence[Member]:
+        return self.job.members(plan, scored) if self.config.routes_in_group and not plan.routed else ()
 
     def _sample(self, plan: Sequence[PlanRow]) -> list[list[Completion]]:
         """G completions per row, from the live policy; seeds from (seed, plan id, sample)."""
@@ -243,10 +251,9 @@ class StepTrainer(AtomicCheckpoints, TrlTrainer):
 
     def _members_backward(self, model: Any) -> torch.Tensor:
         beta, rows = self.config.routes_in_group, []
-        for plan, _, scored in self._mine() if beta else ():
-            if not plan.routed:
-                members = self.job.members(plan, scored)
-                rows += member_rows(self.loaded.tokenizer, self.job.bare_messages, plan, members)
+        for plan, _, scored in self._mine():
+            members = self._members(plan, scored)
+            rows += member_rows(self.loaded.tokenizer, self.job.bare_messages, plan, members) if members else []
         return self._beside(model, rows, beta, "members")
 
     def _beside(self, model: Any, rows: Sequence[TokenRow], beta: float, name: str) -> torch.Tensor:

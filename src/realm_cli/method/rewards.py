@@ -28,6 +28,8 @@ from realm_cli.prompts import Order
 from realm_cli.protocols import Completion
 from realm_cli.records import PlanRow, Sample
 
+ALIKE = 1e-12  # rewards that differ by less are one reward
+
 
 @dataclass(frozen=True)
 class RewardWeights:
@@ -150,7 +152,12 @@ def parse_for(row: PlanRow, text: str, options: RewardOptions) -> Parsed:
 
 
 def advantages(rewards_G: Sequence[float], scale: Literal["none", "group"] = "none") -> list[float]:
-    """R - mean(R); `group` also divides by the sample standard deviation + 1e-4 (GRPO). Dr.GRPO (2503.20783): none."""
+    """R - mean(R); `group` also divides by the sample standard deviation + 1e-4 (GRPO). Dr.GRPO (2503.20783): none.
+
+    Exactly 0 where all rewards are alike but for rounding, which an optimiser that scales gradients would blow up.
+    """
+    if rewards_G and max(rewards_G) - min(rewards_G) <= ALIKE:
+        return [0.0] * len(rewards_G)
     mean = fmean(rewards_G) if rewards_G else 0.0
     spread = 1.0
     if scale == "group":

@@ -2,7 +2,7 @@
 
     alarm      when (means over `window` steps)                              advice
     truncated  more than `truncated` of the completions hit the limit        more tokens, or shorter solutions first
-    dead       no group had any variance                                     other problems, warmer sampling
+    dead       no group taught anything (protocols.teaches)                  other problems, warmer sampling
     form       fewer than `form` of the bare answers have the asked form     distillation first
     verdicts   nearly all routes are called right, or nearly all wrong       smaller verdict reward, better sets
     length     bare completions `length` times as long as at first           more p_len, fewer tokens
@@ -25,13 +25,14 @@ from statistics import fmean, median
 from typing import Any
 
 from realm_cli.errors import Alarm
+from realm_cli.method.teaching import step_teaches
 from realm_cli.recipe import AlarmsConfig
 
 STOPS = ("truncated", "dead", "form")
 ADVICE = {
     "truncated": "{:.0%} of the completions are cut off; raise train_rl.max_tokens, or distill shorter solutions first",
-    "dead": "no group has had any variance ({:.0%} of the last steps): nothing is learned; choose problems that are "
-    "solved now and then (train_rl.bucket_quotas), or raise train_rl.temperature",
+    "dead": "no group has had any variance, nor anything for the bridge or members ({:.0%} of the last steps): nothing "
+    "is learned; choose problems that are solved now and then (train_rl.bucket_quotas), or raise train_rl.temperature",
     "form": "only {:.0%} of the bare answers have the asked form; distill first, or raise train_rl.reward.w_fmt",
     "verdicts": "{:.0%} of the routes are called right, so verdicts say nothing; lower train_rl.reward.w_ver",
     "length": "bare completions are {:.1f} times as long as at first; raise train_rl.reward.w_len or lower max_tokens",
@@ -107,8 +108,7 @@ class Alarms:
         cut, form, right, length = (mean(key) for key in ("truncated", "r_fmt_bare", "verdicts_right", "length_bare"))
         if cut is not None and cut > config.truncated:
             yield "truncated", cut
-        shares = [[row[key] for key in ("zero_variance_bare", "zero_variance_routed") if key in row] for row in rows]
-        if all(shares) and all(share == 1.0 for step in shares for share in step):
+        if all(step_teaches(row) is False for row in rows):
             yield "dead", 1.0
         if form is not None and form < config.form:
             yield "form", form

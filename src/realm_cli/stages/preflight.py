@@ -4,7 +4,7 @@ Some groups of the plan's first steps are sampled and scored as in training, and
 mean deviation of the reward within a group) go to train_rl/preflight.json. Limits: `train_rl.preflight` and `.alarms`.
 
     truncated  completions that hit the limit          nothing is learned from them; all of them: stop
-    dead       groups without advantage or bridge      all of them, and more all wrong than all right: stop
+    dead       groups that teach nothing (protocols.py) all of them, and more all wrong than all right: stop
     form       bare answers in the asked form
     ended      trained rows that end in an end token   else the model never learns to stop
     gap        sampler against trainer, nats a token
@@ -19,11 +19,13 @@ from statistics import fmean, pstdev
 
 from realm_cli.artifacts import write_json
 from realm_cli.errors import Alarm
-from realm_cli.protocols import Completion, Probe, RlTrainer, Scored
+from realm_cli.method.members import members
+from realm_cli.protocols import Completion, Member, Probe, RlTrainer, Scored, teaches
 from realm_cli.recipe import TrainRlConfig
 from realm_cli.records import PlanRow
 from realm_cli.run_folder import Stage
 
+Beside = Callable[[PlanRow, Sequence[Scored]], Sequence[Member]]
 Score = Callable[[PlanRow, Sequence[Completion]], list[Scored]]
 Figures = Mapping[str, float]
 
@@ -36,7 +38,7 @@ def check_start(
     rows = choose(plan, config.preflight.groups)
     probe = trainer.probe(rows, config.group_size)
     groups = [score(row, done) for row, done in zip(rows, probe.completions, strict=True)]
-    figures = measure(rows, groups, probe)
+    figures = measure(rows, groups, probe, lambda row, group: _members(row, group, config))
     dead, doubtful = judge(figures, config)
     write_json(stage.path("preflight.json"), {**figures, "stop": dead, "warn": doubtful})
     if dead and config.preflight.stop:
@@ -51,6 +53,12 @@ def check_start(
     return figures
 
 
+def _members(row: PlanRow, group: Sequence[Scored], config: TrainRlConfig) -> Sequence[Member]:
+    if row.routed or not config.routes_in_group:
+        return ()
+    return members(row.members, [s.sample.r_ans for s in group], row.lam)
+
+
 def choose(plan: Sequence[PlanRow], n: int) -> list[PlanRow]:
     """Up to n rows from the start of the plan, half of them bare and half routed as far as there are any."""
     bare, routed = ([row for row in plan if row.routed == kind][:n] for kind in (False, True))
@@ -59,11 +67,13 @@ def choose(plan: Sequence[PlanRow], n: int) -> list[PlanRow]:
     return [row for row in plan if row.id in chosen]
 
 
-def measure(rows: Sequence[PlanRow], groups: Sequence[Sequence[Scored]], probe: Probe) -> dict[str, float]:
-    """Figures of a probe; keys of what was not seen are absent."""
+def measure(
+    rows: Sequence[PlanRow], groups: Sequence[Sequence[Scored]], probe: Probe, beside: Beside = lambda row, group: ()
+) -> dict[str, float]:
+    """Figures of a probe; keys of what was not seen are absent. beside: external routes that join a group's loss."""
     everything = [completion for done in probe.completions for completion in done]
     lengths = sorted(c.n_tokens for c in everything if not c.truncated)
-    nothing = [group for group in groups if all(s.sample.advantage == 0 and s.sample.bridge_weight == 0 for s in group)]
+    nothing = [group for row, group in zip(rows, groups, strict=True) if not teaches(group, beside(row, group))]
     bare = [s.sample.r_fmt for row, group in zip(rows, groups, strict=True) if not row.routed for s in group]
     found: dict[str, float | None] = {
         "groups": len(groups),

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from realm_cli.method.intervals import wilson
+from realm_cli.method.teaching import dead_shares
 from realm_cli.stages.watching import Tail
 
 MOST_POINTS = 300  # of a line
@@ -105,11 +106,11 @@ def _steps(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         ("Rewards by part", "Means over completions; verdicts from -1 to 1.", False,
          (("answer, bare", "r_ans_bare"), ("answer, routed", "r_ans_routed"), ("form, bare", "r_fmt_bare"),
           ("verdicts", "r_ver"))),
-        ("Groups without variance", "Share of the groups that teach nothing, %.", True,
-         (("bare", "zero_variance_bare"), ("routed", "zero_variance_routed"))),
+        ("Groups that teach nothing", "Share of the groups, %.", True,
+         (("bare", "dead_bare"), ("routed", "dead_routed"))),
         ("Length of completions", "Tokens, mean.", False, (("bare", "length_bare"), ("routed", "length_routed"))),
     )  # fmt: skip
-    charts = []
+    charts, rows = [], [{**row, **dead_shares(row)} for row in rows]
     for title, about, percent, keys in wanted:
         series = [line(name, points(rows, key, times=100 if percent else 1)) for name, key in keys]
         width = _width(series)
