@@ -7,6 +7,8 @@ from collections import Counter
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from realm_cli.method import grading
 from realm_cli.method.grading import Verdicts, filled, told
@@ -88,3 +90,34 @@ def test_what_is_told() -> None:
         "warning: 2 of 5 given verdicts are not what the answer check says (a ...); they are kept: take `correct` out "
         "of these rows to have them judged",
     ]
+
+
+FIELDS = st.fixed_dictionaries(
+    {},
+    optional={
+        "steps": st.sampled_from([[], ["mine"], right(0)]),
+        "final_answer": st.sampled_from([None, gold(0), "7"]),
+        "correct": st.booleans(),
+        "truncated": st.booleans(),
+    },
+)
+
+
+@given(st.lists(st.tuples(st.sampled_from([RIGHT, WRONG, "no idea"]), FIELDS), max_size=8))
+def test_whole_rows_stay_and_all_of_them_are_counted(lines) -> None:
+    verdicts, problem = Verdicts(), apples(0)
+    for text, held in lines:
+        one = row(text, **held)
+        whole = verdicts.take(one, problem)
+        assert (whole.steps, whole.final_answer) == (filled(one).steps, filled(one).final_answer)
+        assert {k: v for k, v in held.items() if v not in ([], None)} == {
+            k: getattr(whole, k) for k, v in held.items() if v not in ([], None)
+        } or ("correct" in held and held.get("steps") == [])
+        again = Verdicts()
+        assert again.take(Route.model_validate(whole.model_dump()), problem).correct is whole.correct or not whole.steps
+    counts = verdicts.counts
+    assert counts["given"] + counts["judged"] == len(lines)
+    assert counts["contradicted"] <= counts["checked"] == counts["given"]
+    assert bool(list(told(counts, verdicts.examples))) == any(
+        counts[name] for name in ("judged", "contradicted", "steps", "answers")
+    )

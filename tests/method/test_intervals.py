@@ -6,6 +6,7 @@ import random
 from math import comb, sqrt
 from statistics import fmean
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -88,7 +89,66 @@ def test_runs_that_all_agree_are_no_certainty() -> None:
     assert one[0] == 1.0 and one[1] < 1.0 == one[2]
 
 
+def test_which_interval_it_is_by_hand() -> None:
+    """Resamples stand in for the bootstrap: 0.1 ... 0.9 in 1,000 steps; its 2.5th percentile is .12."""
+    means = np.linspace(0.1, 0.9, 1001)
+    many = [0.0, 1.0] * 60
+    assert intervals.interval(many, lambda: means, intervals.SHARE) == pytest.approx((0.12, 0.88))
+    assert intervals.percentiles(means) == pytest.approx((0.12, 0.88))
+    assert intervals.interval([0.5] * 60, lambda: means, intervals.GAP) == intervals.otherwise(0.5, 60, intervals.GAP)
+    low, high = (0.1 + 0.8 * level / 100 for level in intervals.levels(10))
+    assert intervals.interval([0.2, 0.8] * 5, lambda: means, intervals.SHARE) == pytest.approx((low, high))
+    assert intervals.interval([0.0, 1.0] * 5, lambda: means * 0 + 0.5, intervals.SHARE) == intervals.wilson(5, 10)
+
+
+def test_otherwise_by_hand() -> None:
+    """Of 4 alike at 1/4, 49.0 % may be otherwise: down to 0, up to 1."""
+    other = 1.959964**2 / (4 + 1.959964**2)
+    assert other == pytest.approx(0.4899, abs=1e-4)
+    assert intervals.otherwise(0.25, 4, (0.0, 1.0)) == pytest.approx((0.25 * (1 - other), 0.25 + 0.75 * other))
+    assert intervals.otherwise(-0.5, 4, (-1.0, 1.0)) == pytest.approx((-0.5 - 0.5 * other, -0.5 + 1.5 * other))
+
+
 # ---- properties
+
+
+@given(mean=st.floats(-1, 1), n=st.integers(1, 10**6))
+def test_what_is_alike_stays_in_its_bounds(mean: float, n: int) -> None:
+    low, high = intervals.otherwise(mean, n, intervals.GAP)
+    assert -1 - 1e-12 <= low <= mean <= high <= 1 + 1e-12 and low < high
+    closer = intervals.otherwise(mean, n + 1, intervals.GAP)
+    assert closer[1] - closer[0] < high - low
+
+
+@given(counts=st.tuples(st.integers(0, 50), st.integers(0, 50), st.integers(0, 50)).filter(any))
+def test_score_intervals_mirror_and_have_a_width(counts: tuple[int, int, int]) -> None:
+    wins, losses, _ = counts
+    n = sum(counts)
+    low, high = intervals.bonett_price(wins, losses, n)
+    other = intervals.bonett_price(losses, wins, n)
+    assert -1 <= low < high <= 1 and (low, high) == pytest.approx((-other[1], -other[0]))
+    below, above = intervals.wilson(wins, n)
+    mirrored = intervals.wilson(n - wins, n)
+    assert 0 <= below <= wins / n <= above <= 1 and below < above
+    assert (below, above) == pytest.approx((1 - mirrored[1], 1 - mirrored[0]))
+
+
+@given(n=st.integers(2, 5000))
+def test_levels_widen_below_and_come_to_the_plain_ones(n: int) -> None:
+    low, high = intervals.levels(n)
+    assert 0 <= low < 2.5 < 97.5 < high <= 100 and low + high == pytest.approx(100)
+    assert intervals.levels(n + 1)[0] > low and intervals.levels(10**6)[0] == pytest.approx(2.5, abs=1e-4)
+    means = np.arange(101.0)
+    assert intervals.percentiles(means, (low, high)) == pytest.approx((low, high))
+
+
+@given(values=st.lists(SHARES, min_size=1, max_size=120), spread=st.floats(0, 0.3))
+def test_any_resamples_give_an_interval_with_a_width(values: list[float], spread: float) -> None:
+    mean = fmean(values)
+    means = np.clip(np.linspace(mean - spread, mean + spread, 101), 0, 1)
+    low, high = intervals.interval(values, lambda: means, intervals.SHARE)
+    assert 0 <= low <= mean <= high <= 1
+    assert low < high or (len(values) >= intervals.SMALL and spread == 0)
 
 
 @settings(deadline=None)

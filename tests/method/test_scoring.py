@@ -206,6 +206,20 @@ def test_holm_is_monotone_and_never_below_the_raw_value(pvalues) -> None:
     assert ranked == sorted(ranked)
 
 
+def test_long_routes_are_shown_three_at_a_time() -> None:
+    assert sc.routes_shown(4, [280, 310, 320], 300) == 3
+    assert sc.routes_shown(4, [280, 300, 320], 300) == 4  # more than, not as many as
+    assert sc.routes_shown(2, [900], 300) == 2 and sc.routes_shown(8, [900], 300) == 3
+    assert sc.routes_shown(4, [], 300) == sc.routes_shown(4, [900], None) == 4
+
+
+@given(st.integers(1, 8), st.lists(st.integers(0, 900), max_size=9), st.none() | st.integers(1, 900))
+def test_how_many_routes_are_shown_depends_on_their_middle(k, tokens, long) -> None:
+    shown = sc.routes_shown(k, tokens, long)
+    assert shown in (k, min(k, 3)) and shown == sc.routes_shown(k, tokens[::-1], long)
+    assert shown == k or sorted(tokens)[len(tokens) // 2] > long
+
+
 def test_route_choice_is_uniform_and_blind_to_order() -> None:
     ids = [f"p/m/{i}" for i in range(6)]
     forward = sc.choose_routes(ids, 4, random.Random(3))

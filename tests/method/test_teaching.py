@@ -77,3 +77,12 @@ def test_rounding_teaches_nothing(reward: float, size: int, noise: float) -> Non
         found = advantages([reward] * size + [reward + noise], scale)
         assert found == [0.0] * (size + 1)
         assert not teaches([scored(a) for a in found])
+
+
+@given(st.dictionaries(st.sampled_from(["dead_bare", "dead_routed"]), st.sampled_from([0.0, 0.5, 1.0])))
+def test_a_row_that_is_read_as_shown_is_read_as_it_is(row: dict[str, float]) -> None:
+    """What is shown and what the alarms read are the same figures, under the old names too."""
+    old = {key.replace("dead", "zero_variance"): value for key, value in row.items()}
+    assert dead_shares(row) == dead_shares(old) == row
+    assert step_teaches(row) is step_teaches(old) is step_teaches(dead_shares(old))
+    assert step_teaches(row) is (None if not row else min(row.values()) < 1)
