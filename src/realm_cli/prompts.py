@@ -7,6 +7,7 @@ Deviation 1: the template of CoT-Synthesizer hints that the most frequent answer
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Literal
 
@@ -15,7 +16,8 @@ from realm_cli.records import Message, Problem, ShownRoute
 Style = Literal["full", "terse"]
 Order = Literal["verify_first", "solve_first"]
 
-NAMES = "ABCDEFGH"
+NAMES = "ABCDEFGH"  # of routes
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"  # of choices
 HIDDEN = "[hidden]"
 CUT = "[cut]"
 ROUTE_MARK = "[Route "
@@ -25,6 +27,45 @@ _FORM_BARE = "Use exactly this form:\n<think>\nyour own steps, one per line\n</t
 _CHECK_FORM = "<check>\nA: right - reason\nB: wrong @2 - reason\n...\n</check>"
 _THINK_FORM = "<think>\nyour own steps, one per line\n</think>"
 _ANSWER_FORM = "<answer>final answer</answer>"
+
+
+_OWN = re.compile(r"\s{0,4}\(?([A-Za-z])[).:]\s{0,8}")
+
+
+def question_text(problem: Problem) -> str:
+    """The question as every prompt shows it: with lettered choices under it, unless it holds them already.
+
+    A question holds its choices if each of them stands in it behind its letter (`B) mercury`, `(b) mercury`); one that
+    names them in a sentence does not, since the answer is a letter. An option that is missing ("") keeps its letter.
+    """
+    if problem.answer_type != "choice" or not problem.choices:
+        return problem.question
+    options = [(letter, text.strip()) for letter, text in zip(LETTERS, option_texts(problem.choices), strict=False)]
+    options = [(letter, text) for letter, text in options if text]
+    asked = " ".join(problem.question.split()).casefold()
+    if all(_stands(letter.casefold(), " ".join(text.split()).casefold(), asked) for letter, text in options):
+        return problem.question
+    return "\n".join([problem.question, *(f"{letter}) {_line(text)}" for letter, text in options)])
+
+
+def _stands(letter: str, text: str, asked: str) -> bool:
+    """Whether a choice stands in a text behind its letter."""
+    at = asked.find(text)
+    while at >= 0:
+        if re.search(rf"(?<!\w){letter}[).:\]]? ?$", asked[max(0, at - 6) : at]) and asked[:at].rstrip()[-1:] in ").:]":
+            return True
+        at = asked.find(text, at + 1)
+    return False
+
+
+def option_texts(choices: Sequence[str]) -> list[str]:
+    """The choices without letters of their own, where each that is not empty carries the letter of its place."""
+    found = [_OWN.match(choice) for choice in choices]
+    lettered = all(
+        not choice.strip() or (own is not None and own[1].upper() == letter)
+        for choice, own, letter in zip(choices, found, LETTERS * (1 + len(choices) // 26), strict=False)
+    )
+    return [choice[own.end() :] if lettered and own else choice for choice, own in zip(choices, found, strict=True)]
 
 
 def render_route(name: str, route: ShownRoute, *, shown_steps: int | None = None, hide_answer: bool = False) -> str:
@@ -154,7 +195,7 @@ def numbered(steps: Sequence[str]) -> str:
 
 def route_messages(problem: Problem, style: Style = "full") -> list[Message]:
     """What a route is sampled with: the bare prompt."""
-    return bare_messages(problem.question, style)
+    return bare_messages(question_text(problem), style)
 
 
 def teacher_messages(problem: Problem, rules: str, notes: str, *, label: str | None = None) -> list[Message]:
@@ -165,7 +206,7 @@ def teacher_messages(problem: Problem, rules: str, notes: str, *, label: str | N
         parts.append(f"Rules:\n{rules.strip()}")
     if notes:
         parts.append(f"Expert notes:\n{notes.strip()}")
-    parts.append(f"Problem:\n{problem.question}")
+    parts.append(f"Problem:\n{question_text(problem)}")
     if label is not None:
         parts.append(f"The correct answer is {label}. Explain how it follows.")
     parts.append(

@@ -7,16 +7,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from realm_cli.method.labels import (
-    LETTERS,
     choice_key,
     label_key,
     list_key,
     list_members,
-    option_texts,
     same_words,
     without_article,
     words,
 )
+from realm_cli.prompts import LETTERS, option_texts
 
 METALS = ["iron", "mercury", "gold", "zinc"]
 RATIOS = ["A)12000,20000", "B)18000,14000", "C)30000,2000"]

@@ -144,13 +144,13 @@ def _merge(context: Context, adapter: Path, folder: Path, dtype: str, prompts: i
     from realm_cli.cli.console import say
     from realm_cli.cli.context import problems_path
     from realm_cli.engines.export import export_merged
-    from realm_cli.prompts import bare_messages
+    from realm_cli.prompts import bare_messages, question_text
     from realm_cli.stages.problems import load_problems, spread
 
     recipe = context.recipe
     rows = load_problems(problems_path(context, None))
     held = [p for p in rows if p.split != "train"] or rows
-    asked = [bare_messages(p.question, recipe.prompt.style) for p in spread(held, prompts)]
+    asked = [bare_messages(question_text(p), recipe.prompt.style) for p in spread(held, prompts)]
     say(f"merging into {recipe.student.model} in {dtype}, then comparing on {len(asked)} prompts")
     student = recipe.student
     return export_merged(

@@ -87,7 +87,7 @@ def _lengths(context: Context, problems: list[Problem]) -> tuple[Lengths, list[l
     """Tokens of the longest prompts and fine-tuning rows, and some bare prompts."""
     from realm_cli.artifacts import read_rows
     from realm_cli.engines.shape import prompt_lengths
-    from realm_cli.prompts import bare_messages, routed_messages
+    from realm_cli.prompts import bare_messages, question_text, routed_messages
     from realm_cli.records import RouteSet, SFTSample
     from realm_cli.stages.footprint import Lengths
 
@@ -98,7 +98,7 @@ def _lengths(context: Context, problems: list[Problem]) -> tuple[Lengths, list[l
         longest_first = sorted(prompts, key=lambda p: -sum(len(m["content"]) for m in p))[:32]
         return max(prompt_lengths(student.model, longest_first, trust_remote_code=student.trust_remote_code))
 
-    questions = {problem.id: problem.question for problem in problems}
+    questions = {problem.id: question_text(problem) for problem in problems}
     prompts = [bare_messages(question, style) for question in questions.values()]
     bare = longest(prompts)
     known: list[Path] = []

@@ -24,7 +24,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from realm_cli.errors import ConfigError, DataError
-from realm_cli.prompts import Order, Style, bare_messages, routed_messages
+from realm_cli.prompts import Order, Style, bare_messages, question_text, routed_messages
 from realm_cli.records import PlanRow, Problem, RouteSet, ShownRoute
 
 SCHEDULES = ("asymptotic", "linear", "cosine", "step", "abrupt", "adaptive", "none", "zero")
@@ -192,7 +192,7 @@ def build_plan(
                     p_routed=p,
                     routed=False,
                     mode="+".join(sorted(fades)),
-                    messages=bare_messages(problem.question, style),
+                    messages=bare_messages(question_text(problem), style),
                 )
                 if draw >= p and not (with_members and pool and lam > 0):
                     yield common
@@ -243,7 +243,7 @@ def _routed_row(
         "first_errors": [first for _, first in labels],
         "answers_hidden": view.answers_hidden,
         "messages": routed_messages(
-            problem.question,
+            question_text(problem),
             view.shown,
             style=style,
             order=order,

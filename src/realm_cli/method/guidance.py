@@ -23,7 +23,16 @@ from itertools import combinations
 from typing import Literal, TypeVar
 
 from realm_cli.errors import ConfigError
-from realm_cli.prompts import Order, Style, bare_messages, lemma_text, routed_messages, routed_text, solution_text
+from realm_cli.prompts import (
+    Order,
+    Style,
+    bare_messages,
+    lemma_text,
+    question_text,
+    routed_messages,
+    routed_text,
+    solution_text,
+)
 from realm_cli.records import GuidedCoT, Problem, Route, RouteSet, ScoredRoute, SFTSample
 
 T = TypeVar("T")
@@ -228,7 +237,7 @@ def distinct(samples: Sequence[SFTSample], besides: Sequence[SFTSample], keep: i
 def _bare_sample(
     kind: Literal["guided", "positive"], problem: Problem, source_id: str, steps: Sequence[str], style: Style
 ) -> SFTSample:
-    messages, text = bare_messages(problem.question, style), solution_text(steps, problem.answer)
+    messages, text = bare_messages(question_text(problem), style), solution_text(steps, problem.answer)
     return SFTSample(id=f"{kind}/{source_id}", problem_id=problem.id, kind=kind, messages=messages, completion=text)
 
 
@@ -243,7 +252,7 @@ def mrpv_sample(
         problem_id=problem.id,
         kind="mrpv",
         messages=routed_messages(
-            problem.question, shown, style=style, order=order, answers_hidden=route_set.answers_hidden
+            question_text(problem), shown, style=style, order=order, answers_hidden=route_set.answers_hidden
         ),
         completion=routed_text(labels, errors, own_steps, answer, order),
     )
@@ -266,7 +275,7 @@ def lemma_sample(
         id=f"lemma/{negative.id}",
         problem_id=problem.id,
         kind="lemma",
-        messages=bare_messages(problem.question, style),
+        messages=bare_messages(question_text(problem), style),
         completion=completion,
         loss_start=masked,
     )

@@ -8,9 +8,8 @@ from collections.abc import Sequence
 
 from realm_cli.method.numbers import MAX_CHARS, read_number
 from realm_cli.method.units import CURRENCY
+from realm_cli.prompts import LETTERS, option_texts
 
-MAX_CHOICES = 26
-LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 TRUTH = {"yes": "yes", "true": "yes", "no": "no", "false": "no"}
 _OTHERS = "yes no true false maybe unclear unknown unsure neither both either but however not sure"
 _UNSURE = frozenset(_OTHERS.split())
@@ -70,16 +69,6 @@ def without_article(text: str) -> str:
     return tail if head in ("a", "an", "the") and tail else text
 
 
-def option_texts(choices: Sequence[str]) -> list[str]:
-    """The options without letters of their own, where each non-empty one carries the letter of its place."""
-    found = [_OWN.match(choice) for choice in choices]
-    lettered = all(
-        not c.strip() or (m and m[1].upper() == LETTERS[i % 26])
-        for i, (c, m) in enumerate(zip(choices, found, strict=True))
-    )
-    return [choice[m.end() :] if lettered and m else choice for choice, m in zip(choices, found, strict=True)]
-
-
 def choice_key(answer: str, choices: Sequence[str]) -> str | None:
     """Key of the single choice that is named by its letter, its text or both; None for two, none, or a `not`."""
     answer = unicodedata.normalize("NFKC", answer)
@@ -87,7 +76,7 @@ def choice_key(answer: str, choices: Sequence[str]) -> str | None:
     lone = _LETTER.fullmatch(answer)
     if lone:
         index = ord(lone.group(1).upper()) - 65
-        return _named(index, texts) if index < (len(choices) or MAX_CHOICES) else None
+        return _named(index, texts) if index < (len(choices) or len(LETTERS)) else None
     said = words(answer)
     if said and said in texts:
         return _named(texts.index(said), texts)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 
-from realm_cli.prompts import Style, rule_question_messages
+from realm_cli.prompts import Style, question_text, rule_question_messages
 from realm_cli.records import GuidedCoT, Message, Problem, SFTSample
 
 KINDS = ("guided", "positive")  # whose prompts may show the rules
@@ -58,6 +58,6 @@ def rule_question(problem: Problem, cot: GuidedCoT, style: Style, rng: random.Ra
         id=f"rule_qa/{cot.id}/{k + 1}",
         problem_id=problem.id,
         kind="rule_qa",
-        messages=rule_question_messages(problem.question, cot.steps[:k], style),
+        messages=rule_question_messages(question_text(problem), cot.steps[:k], style),
         completion=cot.steps[k],
     )

@@ -17,6 +17,7 @@ from fractions import Fraction
 from realm_cli.method.answers import as_fraction, numbers_in
 from realm_cli.method.mrpv import MIN_POSITIVES, score_routes
 from realm_cli.method.steps import step_facts
+from realm_cli.prompts import question_text
 from realm_cli.records import Problem, Route
 
 SHIFTS = (-10, -3, -2, -1, 1, 2, 3, 10)
@@ -66,11 +67,11 @@ def planted(
     if len(right) <= MIN_POSITIVES:
         return None
     original = rng.choice(right)
-    steps = [k for k, values in enumerate(results(original, problem.question, extractor), 1) if values]
+    steps = [k for k, values in enumerate(results(original, question_text(problem), extractor), 1) if values]
     if not steps:
         return None
     step = rng.choice(steps)
-    copy = corrupt(original, step, rng.choice(SHIFTS), problem.question, extractor)
+    copy = corrupt(original, step, rng.choice(SHIFTS), question_text(problem), extractor)
     if copy is None:
         return None
     others = [route for route in routes if route.id != original.id]

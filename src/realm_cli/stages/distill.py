@@ -21,7 +21,7 @@ from realm_cli.method import guidance
 from realm_cli.method.grading import Verdicts
 from realm_cli.method.rule_exposure import rule_fade, rule_question
 from realm_cli.method.steps import step_facts
-from realm_cli.prompts import bare_messages, numbered, ruled_messages, solution_text
+from realm_cli.prompts import bare_messages, numbered, question_text, ruled_messages, solution_text
 from realm_cli.protocols import NllScorer, Progress, SftTrainer, TrainResult
 from realm_cli.recipe import DistillConfig
 from realm_cli.records import GuidedCoT, Message, Problem, Route, RouteSet, ScoredRoute, SFTSample
@@ -150,7 +150,7 @@ def _filter(
         ]
     if guide.scorer is not None and config.nll_drop > 0:
         pairs = [
-            (bare_messages(problems[c.problem_id].question, style), solution_text(c.steps, c.final_answer or ""))
+            (bare_messages(question_text(problems[c.problem_id]), style), solution_text(c.steps, c.final_answer or ""))
             for c in cots
         ]
         cots = [
@@ -171,7 +171,7 @@ def _filter(
     classes = {p.id: p.answer for p in problems.values()} if labelled else None
 
     def facts(cot: GuidedCoT) -> set[str]:
-        return {fact for step in step_facts(cot.steps, problems[cot.problem_id].question) for fact in step}
+        return {fact for step in step_facts(cot.steps, question_text(problems[cot.problem_id])) for fact in step}
 
     return guidance.filter_cots(cots, options=options, n_tokens=guide.count_tokens, facts=facts, answer_class=classes)
 
@@ -246,7 +246,7 @@ def _with_rules(stage: Stage, samples: list[SFTSample], problems: Mapping[str, P
         samples,
         passes=max(1, round(config.sft.epochs)),
         share=config.rules_in_prompt,
-        ruled=lambda sample: ruled_messages(problems[sample.problem_id].question, rules, style),
+        ruled=lambda sample: ruled_messages(question_text(problems[sample.problem_id]), rules, style),
         rng=rng,
     )
 

@@ -18,7 +18,7 @@ from realm_cli.method.answers import answer_key, flexible_answer, is_correct
 from realm_cli.method.contamination import contamination
 from realm_cli.method.grading import Verdicts, told
 from realm_cli.method.parsing import Parsed, parse_completion
-from realm_cli.prompts import bare_messages, routed_messages, ruled_messages
+from realm_cli.prompts import bare_messages, question_text, routed_messages, ruled_messages
 from realm_cli.protocols import Completion, Generator, GenRequest, NllScorer, Progress, Replay, SamplingParams
 from realm_cli.records import Mode, Prediction, Problem, ShownRoute
 from realm_cli.run_folder import Stage
@@ -152,13 +152,13 @@ def _reliance(
 def _request(stage: Stage, mode: Mode, problem: Problem, shown: Sequence[ShownRoute], rules: str) -> GenRequest:
     prompt = stage.recipe.prompt
     if mode == "bare":
-        messages = bare_messages(problem.question, prompt.style)
+        messages = bare_messages(question_text(problem), prompt.style)
     elif mode == "ruled":
-        messages = ruled_messages(problem.question, rules, prompt.style)
+        messages = ruled_messages(question_text(problem), rules, prompt.style)
     else:
         hidden = mode == "routed_hidden"
         messages = routed_messages(
-            problem.question, shown, style=prompt.style, order=prompt.order, answers_hidden=hidden
+            question_text(problem), shown, style=prompt.style, order=prompt.order, answers_hidden=hidden
         )
     return GenRequest(key=f"{problem.id}/{mode}", messages=messages, n=stage.recipe.eval.n, problem=problem)
 

@@ -9,6 +9,7 @@ from typing import Any
 from realm_cli.artifacts import iter_rows
 from realm_cli.errors import DataError
 from realm_cli.method.mrpv import Evidence, evidence
+from realm_cli.prompts import question_text
 from realm_cli.records import Problem, ScoredRoute
 from realm_cli.stages.summary import Summary, Table
 
@@ -34,7 +35,7 @@ def explain(path: Path, problems: Sequence[Problem], problem_id: str) -> Summary
     }
     right = sum(route.correct for route in routes)
     notes = [
-        f"question: {problem.question}",
+        f"question: {question_text(problem)}",
         f"answer: {problem.answer}; {right} of {len(routes)} routes are right",
         "support: mean p+ - p- of a step's facts, the route itself left out",
         "facts: (+2/3 -1/4) = stated by 2 of the 3 other right routes and by 1 of the 4 other wrong ones",

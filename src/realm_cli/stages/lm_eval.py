@@ -30,7 +30,7 @@ from realm_cli.artifacts import digest, iter_rows, read_rows, write_json, write_
 from realm_cli.errors import ArtifactError, DataError
 from realm_cli.method.answers import flexible_answer
 from realm_cli.method.grading import filled
-from realm_cli.prompts import bare_messages, routed_messages, ruled_messages
+from realm_cli.prompts import bare_messages, question_text, routed_messages, ruled_messages
 from realm_cli.recipe import Recipe, parse_recipe
 from realm_cli.records import Message, Prediction, Problem, Route, ShownRoute
 from realm_cli.run_folder import finished, read_json, read_manifest
@@ -105,16 +105,18 @@ def _messages(
     """The prompt of a prediction, made again; of the rules only the digest."""
     prompt = recipe.prompt
     if row.mode == "bare":
-        return bare_messages(problem.question, prompt.style)
+        return bare_messages(question_text(problem), prompt.style)
     if row.mode == "ruled":
         known = str(((manifest.get("inputs") or {}).get("rules") or {}).get("sha256") or "not recorded")
-        return ruled_messages(problem.question, f"[rules left out; sha256 {known}]", prompt.style)
+        return ruled_messages(question_text(problem), f"[rules left out; sha256 {known}]", prompt.style)
     missing = [name for name in row.route_ids if name not in shown]
     if missing:
         raise DataError(f"route {missing[0]}: shown in the evaluation, not among the run's routes now; restore them")
     routes = [shown[name] for name in row.route_ids]
     hidden = row.mode == "routed_hidden"
-    return routed_messages(problem.question, routes, style=prompt.style, order=prompt.order, answers_hidden=hidden)
+    return routed_messages(
+        question_text(problem), routes, style=prompt.style, order=prompt.order, answers_hidden=hidden
+    )
 
 
 def _samples(

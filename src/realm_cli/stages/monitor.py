@@ -14,7 +14,7 @@ from statistics import fmean
 from realm_cli.method import answers, scoring
 from realm_cli.method.parsing import parse_completion
 from realm_cli.method.rewards import verdict_reward
-from realm_cli.prompts import bare_messages, routed_messages
+from realm_cli.prompts import bare_messages, question_text, routed_messages
 from realm_cli.protocols import Generator, GenRequest, SamplingParams
 from realm_cli.recipe import Recipe
 from realm_cli.records import Problem, ShownRoute
@@ -34,9 +34,9 @@ def make_evaluator(
     params = SamplingParams(max_tokens=config.max_tokens, temperature=0.0, seed=recipe.seed)
 
     def evaluate(generator: Generator, step: int) -> dict[str, float]:
-        requests = [GenRequest(p.id, bare_messages(p.question, prompt.style), problem=p) for p in bare]
+        requests = [GenRequest(p.id, bare_messages(question_text(p), prompt.style), problem=p) for p in bare]
         for p in routed:
-            messages = routed_messages(p.question, routes[p.id], style=prompt.style, order=prompt.order)
+            messages = routed_messages(question_text(p), routes[p.id], style=prompt.style, order=prompt.order)
             requests.append(GenRequest(f"{p.id}/routed", messages, problem=p))
         texts = {index: done[0].text for index, done in generator.generate(requests, params)}
         right: dict[str, list[float]] = defaultdict(list)

@@ -16,7 +16,7 @@ from pathlib import Path
 from realm_cli.artifacts import Appender, iter_rows, read_rows
 from realm_cli.method.answers import is_correct, strict_answer
 from realm_cli.method.grading import filled
-from realm_cli.prompts import answer_start, bare_messages, solution_start
+from realm_cli.prompts import answer_start, bare_messages, question_text, solution_start
 from realm_cli.protocols import Generator, GenRequest, NllScorer, Progress, SamplingParams
 from realm_cli.records import Probe, Problem, Route
 from realm_cli.run_folder import Stage
@@ -59,7 +59,7 @@ def _beliefs(
     pairs, prefills = [], []
     for route in routes:
         problem = problems[route.problem_id]
-        messages = bare_messages(problem.question, stage.recipe.prompt.style)
+        messages = bare_messages(question_text(problem), stage.recipe.prompt.style)
         for k in range(1, len(route.steps) + 1):
             pairs.append((messages, f"{problem.answer}</answer>"))
             prefills.append(answer_start(route.steps[:k]))
@@ -88,6 +88,6 @@ def _values(
 
 def _requests(stage: Stage, problems: Mapping[str, Problem], route: Route, n: int) -> Iterator[GenRequest]:
     problem = problems[route.problem_id]
-    messages = bare_messages(problem.question, stage.recipe.prompt.style)
+    messages = bare_messages(question_text(problem), stage.recipe.prompt.style)
     for k in range(1, len(route.steps) + 1):
         yield GenRequest(f"{route.id}/{k}", messages, n, problem, prefill=solution_start(route.steps[:k]))

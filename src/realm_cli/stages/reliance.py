@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from statistics import fmean
 
 from realm_cli.method.parsing import parse_completion
-from realm_cli.prompts import bare_messages, routed_messages
+from realm_cli.prompts import bare_messages, question_text, routed_messages
 from realm_cli.protocols import NllScorer
 from realm_cli.recipe import PromptConfig
 from realm_cli.records import Message, Prediction, Problem, ShownRoute
@@ -33,7 +33,7 @@ def hint_reliance(
     for row in sorted(rows, key=lambda row: (row.problem_id, row.sample)):
         if row.mode != "routed" or not row.correct or len(pairs) >= 2 * MOST:
             continue
-        routes, question = shown[row.problem_id], problems[row.problem_id].question
+        routes, question = shown[row.problem_id], question_text(problems[row.problem_id])
         solution = parse_completion(row.completion, k=len(routes), order=prompt.order).own_solution
         if not solution:
             continue

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from realm_cli.artifacts import iter_rows
+from realm_cli.prompts import question_text
 from realm_cli.records import Prediction, Problem, RouteSet, ScoredRoute
 
 FEW = 3  # of each kind
@@ -43,7 +44,7 @@ def _question(known: Mapping[str, Problem], problem_id: str) -> dict[str, Any]:
     problem = known.get(problem_id)
     return {
         "id": problem_id,
-        "question": shortened(problem.question) if problem else None,
+        "question": shortened(question_text(problem)) if problem else None,
         "answer": shortened(problem.answer) if problem else None,
     }
 

@@ -22,7 +22,7 @@ from realm_cli.method.answers import is_correct
 from realm_cli.method.bridge import mentions_routes
 from realm_cli.method.parsing import parse_completion
 from realm_cli.method.steps import parse_route
-from realm_cli.prompts import route_messages, routed_messages
+from realm_cli.prompts import question_text, route_messages, routed_messages
 from realm_cli.protocols import Completion, Generator, GenRequest, Progress, Replay, SamplingParams
 from realm_cli.records import Bucket, Problem, Route, RouteSet
 from realm_cli.run_folder import Stage
@@ -125,7 +125,7 @@ def _requests(
     for first, n in missing if found else ():
         route_set = found[first % len(found)]
         messages = routed_messages(
-            problem.question,
+            question_text(problem),
             route_set.shown,
             style=prompt.style,
             order=prompt.order,

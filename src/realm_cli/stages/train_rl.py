@@ -18,7 +18,7 @@ from realm_cli.method import answers, bridge, eaai, members
 from realm_cli.method.parsing import parse_completion
 from realm_cli.method.rewards import RewardOptions, RewardWeights, score_group
 from realm_cli.method.steering import Steering
-from realm_cli.prompts import bare_messages, hinted_messages
+from realm_cli.prompts import bare_messages, hinted_messages, question_text
 from realm_cli.protocols import (
     Completion,
     Contrast,
@@ -108,7 +108,7 @@ def make_contrast(recipe: Recipe, problems: Mapping[str, Problem]) -> Callable[[
         found = members.contrast_routes(row.members)
         if found is None:
             return None
-        question, style = problems[row.problem_id].question, recipe.prompt.style
+        question, style = question_text(problems[row.problem_id]), recipe.prompt.style
         right, *wrong = (hinted_messages(question, route, style) for route in (found[0], *found[1]))
         return Contrast(right, wrong, lambda a, r, w: members.token_factors(a, r, w, beta))
 
@@ -122,7 +122,7 @@ def make_steering(recipe: Recipe, train: Sequence[Problem]) -> Steering:
         schedule=config.schedule,
         fade_steps=config.fade_steps,
         gate=config.gate,
-        questions={problem.id: problem.question for problem in train},
+        questions={problem.id: question_text(problem) for problem in train},
         style=recipe.prompt.style,
         seed=recipe.seed,
     )
@@ -201,7 +201,7 @@ def run_train_rl(
             groups_per_step=config.groups_per_step,
             group_size=config.group_size,
             score=make_scorer(recipe, problems, credited),
-            bare_messages=lambda problem_id: bare_messages(problems[problem_id].question, style),
+            bare_messages=lambda problem_id: bare_messages(question_text(problems[problem_id]), style),
             on_samples=on_samples,
             on_metrics=on_metrics,
             evaluate=make_evaluator(recipe, inputs.dev, inputs.shown),
@@ -225,7 +225,7 @@ def follower_job(stage_folder: Path, recipe: Recipe, inputs: RlInputs) -> RlJob:
         groups_per_step=config.groups_per_step,
         group_size=config.group_size,
         score=make_scorer(recipe, problems),
-        bare_messages=lambda problem_id: bare_messages(problems[problem_id].question, recipe.prompt.style),
+        bare_messages=lambda problem_id: bare_messages(question_text(problems[problem_id]), recipe.prompt.style),
         on_samples=lambda samples: None,
         on_metrics=lambda row: None,
         evaluate=lambda generator, step: {},
