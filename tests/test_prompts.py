@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -15,6 +17,7 @@ from realm_cli.prompts import (
     check_text,
     lemma_text,
     numbered,
+    question_text,
     render_route,
     route_messages,
     routed_messages,
@@ -173,3 +176,62 @@ def test_lemma_masks_the_wrong_prefix_exactly() -> None:
     text, masked = lemma_text(["a = 1", "b = 3", "c = 4"], 2, ["a = 1", "b = 2", "c = 3"], "3")
     assert text[:masked] == "<think>\n1. a = 1\n2. b = 3\n"
     assert text[masked:] == "Wait, step 2 is wrong.\n2. b = 2\n3. c = 3\n</think>\n<answer>3</answer>"
+
+
+# ---- choices
+
+
+def choice(question: str, *choices: str) -> Problem:
+    return Problem(id="p", question=question, answer="A", answer_type="choice", choices=list(choices))
+
+
+def test_choices_are_shown_under_the_question() -> None:
+    asked = question_text(choice("Which metal is liquid?", "iron", "mercury", "gold"))
+    assert asked == "Which metal is liquid?\nA) iron\nB) mercury\nC) gold"
+    for style in ("full", "terse"):
+        assert asked in content(route_messages(choice("Which metal is liquid?", "iron", "mercury", "gold"), style))
+    assert asked in content(teacher_messages(choice("Which metal is liquid?", "iron", "mercury", "gold"), "r", ""))
+    assert question_text(choice("Q?", "iron", "", "gold")) == "Q?\nA) iron\nC) gold"
+    assert question_text(choice("Q?", "A)5", "B)7")) == "Q?\nA) 5\nB) 7"
+    assert question_text(choice("Q?", "two\nlines", "x")) == "Q?\nA) two lines\nB) x"
+    assert question_text(choice("Q?", *map(str, range(26)))).endswith("Z) 25")
+
+
+@pytest.mark.parametrize(
+    ("question", "held"),
+    [
+        ("Which? A) iron B) mercury", True),
+        ("Which?\n(a) Iron\n(b) Mercury", True),
+        ("Which?\nA. iron\nB. mercury", True),
+        ("Which?\nA: iron\nB: mercury", True),
+        ("Is iron or mercury liquid?", False),
+        ("Which? Options: iron, mercury", False),
+        ("Which? A) iron", False),
+        ("Which? A) mercury B) iron", False),
+        ("A mercury B iron?", False),
+    ],
+)
+def test_choices_that_the_question_holds_are_not_given_twice(question: str, held: bool) -> None:
+    asked = question_text(choice(question, "iron", "mercury"))
+    assert asked == (question if held else f"{question}\nA) iron\nB) mercury")
+
+
+@given(st.text(min_size=1, max_size=80), st.sampled_from(["number", "expr", "label", "text", "date", "list", "own"]))
+def test_other_problems_are_shown_as_they_stand(question: str, kind: str) -> None:
+    for choices in (None, ["x", "y"]):
+        row = Problem(id="p", question=question, answer="1", answer_type=kind, choices=choices)
+        assert question_text(row) == question and route_messages(row) == bare_messages(question)
+
+
+def test_prompts_are_made_of_question_text_and_nothing_else_reads_the_question() -> None:
+    """The places that may read `problem.question` itself: keys, checks of the text, domains' own programs."""
+    allowed = {"prompts.py", "stages/checkup.py", "stages/problems.py", "stages/evaluate.py", "stages/distill.py",
+               "engines/programs.py", "cli/init.py", "cli/import_.py"}  # fmt: skip
+    root = Path(prompts.__file__).parent
+    found = {
+        path.relative_to(root).as_posix()
+        for path in root.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Attribute) and node.attr == "question"
+    }
+    assert {name for name in found if not name.startswith(("domains/", "stages/import"))} <= allowed

@@ -1,0 +1,78 @@
+"""Choices reach what models get: rollout, distill (teacher and fine-tuning rows), train-rl's plan, eval, lm-eval."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from pytest_httpserver import HTTPServer
+from werkzeug import Request, Response
+
+from cli.helpers import Realm, rows, write_rows
+from engines.scripted import answer, as_json, bodies, script
+
+METALS = ["iron", "mercury", "gold", ""]
+SHOWN = "A) iron\nB) mercury\nC) gold"
+RIGHT = "1. Mercury melts at -39 degrees, so it is liquid here.\n2. Iron and gold melt far above.\nAnswer: B"
+WRONG = "1. Iron melts at 10 degrees, so it is liquid here.\n2. The others melt far above.\nAnswer: A"
+
+
+def problem(number: int, split: str) -> dict[str, object]:
+    return {
+        "id": f"m{number}",
+        "question": f"Which metal is liquid in room {number}?",
+        "answer": "B",
+        "answer_type": "choice",
+        "choices": METALS,
+        "split": split,
+    }
+
+
+@pytest.fixture
+def metals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    splits = ["train"] * 8 + ["dev"] * 2 + ["test"] * 2
+    write_rows(tmp_path / "p.jsonl", [problem(n, split) for n, split in enumerate(splits)])
+    (tmp_path / "rules.md").write_text("Mercury is liquid at room temperature.", encoding="utf-8")
+    return tmp_path
+
+
+def texts(body: dict[str, object]) -> str:
+    return "\n".join(message["content"] for message in body["messages"])  # type: ignore[attr-defined]
+
+
+def test_every_stage_shows_the_options(metals: Path, realm: Realm, httpserver: HTTPServer) -> None:
+    def reply(request: Request) -> Response:
+        return as_json(answer(RIGHT if request.get_json()["seed"] % 2 else WRONG))
+
+    script(httpserver, reply)
+    model = f"openai:{httpserver.url_for('/v1')}#m"
+    run = ("--run", "r", "--problems", "p.jsonl")
+
+    assert realm("rollout", *run, "-m", model, "--n", 4).code == 0
+    asked = [texts(body) for body in bodies(httpserver)]
+    assert len(asked) >= 32 and all(f"room {n}?\n{SHOWN}" in "".join(asked) for n in range(8))
+    assert all(f"{SHOWN}\nUse exactly" in text or text.endswith(SHOWN) for text in asked)
+    routes = rows(metals / "r/rollout/routes.jsonl")
+    assert {row["correct"] for row in routes} == {True, False}
+    assert realm("verify", *run).code == 0
+
+    httpserver.log.clear()
+    small = ("--set", "distill.min_steps=1", "--set", "distill.sft.epochs=1", "--set", "distill.sft.max_steps=1")
+    done = realm("distill", *run, "--rules", "rules.md", "--teacher", model, *small)
+    assert done.code == 0, done.err
+    taught = [texts(body) for body in bodies(httpserver)]
+    assert taught and all(SHOWN in text and "Mercury is liquid" in text for text in taught)
+    fine = rows(metals / "r/distill/sft.jsonl")
+    assert fine and all(SHOWN in row["messages"][-1]["content"] for row in fine)
+
+    assert realm("train-rl", *run, "--adapter", "none", "--plan-only", "--steps", 4, "--eaai-steps", 2).code == 0
+    plan = rows(metals / "r/train_rl/plan.jsonl")
+    assert plan and all(SHOWN in row["messages"][-1]["content"] for row in plan)
+    assert any("[Route A]" in row["messages"][-1]["content"] for row in plan)
+
+    httpserver.log.clear()
+    assert realm("eval", *run, "--model", model).code == 0
+    tested = [texts(body) for body in bodies(httpserver)]
+    assert tested and all(SHOWN in text for text in tested)
+    assert {row["problem_id"] for row in rows(metals / "r/eval/predictions.jsonl")} == {"m10", "m11"}
