@@ -55,10 +55,9 @@ _LEAD = re.compile(
     r"equals?|is|was|are|it is|it's)\s{1,4}))){0,3}\s{0,8}",
     re.IGNORECASE,
 )
-_COPULA = re.compile(
-    r"(?P<words>(?:[^\W\d_]{1,30}['’]?[^\W\d_]{0,3}[ \t]{1,4}){0,14}?[^\W\d_]{0,30})"
-    r"(?:\s{0,4}:|\s{1,4}(?:is|are|was|were|equals|be)\b:?)",
-)
+_COPULA = re.compile(r"\s{0,4}:|\s(?:is|are|was|were|equals|be)\b:?")
+MAX_LEAD, LEAD_WORDS = 160, 14  # characters and words in front of a number
+_NO = frozenset(("not", "no", "never", "than", "and", "or", "half", "twice", "double"))
 _SIGN = r"(?:[-+]|(?:minus|negative|plus)(?=[\s$€£¥₹]))"
 _HEAD = re.compile(
     rf"(?:(?P<s0>-)\s?(?=\())?(?P<open>\()?\s{{0,4}}(?P<s1>{_SIGN})?\s{{0,4}}(?P<cur>{CURRENCY})?"
@@ -183,12 +182,12 @@ def _read_one(text: str, decimal_comma: bool, algebra: bool) -> Number | None:
     begin = text.lstrip()
     lead = _LEAD.match(begin)
     begin = begin[lead.end() :] if lead else begin
-    if not algebra and (copula := _COPULA.match(begin)) and copula["words"].strip():
-        if _EQUATION.search(copula["words"]) or {"not", "no", "never"} & set(copula["words"].lower().split()):
-            return None
-        begin = begin[copula.end() :].lstrip()
-        lead = _LEAD.match(begin)
-        begin = begin[lead.end() :] if lead else begin
+    if not algebra and begin[:1].isalpha() and (copula := _COPULA.search(begin, 0, MAX_LEAD)):
+        before = begin[: copula.start()].replace("'", "").replace("’", "").split()
+        if len(before) <= LEAD_WORDS and all(map(str.isalpha, before)) and not _NO.intersection(map(str.lower, before)):
+            begin = begin[copula.end() :].lstrip()
+            lead = _LEAD.match(begin)
+            begin = begin[lead.end() :] if lead else begin
     head = _HEAD.match(begin)
     if head is None:
         spelled = number_words(begin)
