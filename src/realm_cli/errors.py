@@ -5,6 +5,7 @@ RealmError
 |-- DataError      an input file is missing, broken, empty or inconsistent
 |-- ArtifactError  a run folder is locked, non-empty, unwritable or does not fit its recipe
 |-- EngineError    a model, adapter or server cannot be used
+|   `-- TooLong    none of the prompts fits into a model
 `-- Alarm          a run stopped itself
 
 A message names the thing, the place and the next step: `recipes/x.yaml: rollout.m: unknown key; did you mean n?`
@@ -71,6 +72,14 @@ class ArtifactError(RealmError):
 
 class EngineError(RealmError):
     """A model, adapter or server cannot be used."""
+
+
+class TooLong(EngineError):
+    """None of the prompts fits into a model. `reason`: the same for each of them."""
+
+    def __init__(self, text: str, *, reason: str) -> None:
+        super().__init__(text)
+        self.reason = reason
 
 
 class Alarm(RealmError):

@@ -225,3 +225,9 @@ def lemma_text(wrong_steps: Sequence[str], k: int, right_steps: Sequence[str], a
     fixed = "\n".join(f"{i}. {s}" for i, s in enumerate(right_steps[k - 1 :], k))
     tail = f"Wait, step {k} is wrong.\n{fixed}\n</think>\n<answer>{answer}</answer>"
     return prefix + tail, len(prefix)
+
+
+def checks_first(messages: Sequence[Message]) -> bool:
+    """Whether the completion that a prompt asks for begins with its check, not with a thought."""
+    text = messages[-1]["content"] if messages else ""
+    return text.endswith("\n[Check]") or f"{_CHECK_FORM}\n{_THINK_FORM}" in text

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+from realm_cli.errors import TooLong
 from realm_cli.records import Message, PlanRow, Problem, Sample, SFTSample
 
 
@@ -52,7 +53,7 @@ class GenRequest:
 class Completion:
     """Sampled text without the end-of-turn token. `logprobs` (nats, one per sampled token) where known.
 
-    failure: why there is no text; only servers fail.
+    failure: why there is no text: a server gave none, or the prompt is too long. lasting: asking again fails as well.
     """
 
     text: str
@@ -61,6 +62,7 @@ class Completion:
     token_ids: tuple[int, ...] = ()
     logprobs: tuple[float, ...] = ()
     failure: str = ""
+    lasting: bool = False
 
 
 class Generator(Protocol):
@@ -73,7 +75,21 @@ class Generator(Protocol):
     def generate(
         self, requests: Sequence[GenRequest], params: SamplingParams
     ) -> Iterator[tuple[int, list[Completion]]]:
-        """Yield (request index, its n completions) as they finish, in any order. Raises EngineError."""
+        """Yield (request index, its n completions) as they finish, in any order. Raises EngineError.
+
+        A prompt that is too long for the model is a lasting failure; TooLong, before anything else, where all are.
+        """
+
+
+def sampled(
+    generator: Generator, requests: Sequence[GenRequest], params: SamplingParams
+) -> Iterator[tuple[int, list[Completion]]]:
+    """What `generator.generate` yields; a failure for each, where all of them are too long for it."""
+    try:
+        yield from generator.generate(requests, params)
+    except TooLong as error:  # said before anything is yielded
+        refused = Completion("", truncated=True, failure=error.reason, lasting=True)
+        yield from ((i, [refused] * request.n) for i, request in enumerate(requests))
 
 
 @runtime_checkable
@@ -91,7 +107,8 @@ class NllScorer(Protocol):
     """Scores text under a model (used by the hard-to-imitate filter and the belief probe)."""
 
     def nll(self, pairs: Sequence[tuple[Sequence[Message], str]], prefills: Sequence[str] = ()) -> list[float]:
-        """Mean negative log-likelihood per completion token (nats) for each (messages, completion).
+        """Mean negative log-likelihood per completion token (nats) for each (messages, completion); nan where these are
+        longer than the model. TooLong where all are.
 
         prefills: one a pair, the beginning of the answer that the completion continues, itself not scored.
         """

@@ -54,6 +54,7 @@ class PromptConfig(Block):
 
     style: Literal["full", "terse"] = "full"
     order: Literal["verify_first", "solve_first"] = "verify_first"
+    template_args: dict[str, bool | int | float | str] = {}  # for chat templates of local models: enable_thinking, ...
 
 
 class LoraSettings(Block):

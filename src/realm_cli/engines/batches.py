@@ -9,12 +9,14 @@ Usage: `for packs in micro_batches(rows, 8192, shared=True): row_logprobs(model,
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
 import torch
+
+from realm_cli.errors import TooLong
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,29 @@ def pad_rows(rows: Sequence[TokenRow], pad_id: int, device: torch.device | str) 
     prompts = pad_left([row.prompt_ids for row in rows], pad_id, device)
     ids, mask = pad_left([row.completion_ids[::-1] for row in rows], pad_id, device)
     return TokenBatch(*prompts, ids.flip(-1), mask.flip(-1))
+
+
+SHORTER = "show fewer or shorter routes, or choose a model with a longer context"
+
+
+def fitting(
+    lengths: Sequence[int], room: int, model: str, what: Callable[[int], str], hint: str = SHORTER
+) -> list[int]:
+    """Indices of what takes at most `room` positions. TooLong, naming the shortest by `what`, where nothing does."""
+    fits = [i for i, length in enumerate(lengths) if length <= room]
+    if lengths and not fits:
+        first = min(range(len(lengths)), key=lengths.__getitem__)
+        count = f"all {len(lengths)} are too long, e.g. " if len(lengths) > 1 else ""
+        raise TooLong(
+            f"model {model}: {count}{what(first)} takes {lengths[first]} of {room} token positions; {hint}",
+            reason=too_long(model, room),
+        )
+    return fits
+
+
+def too_long(model: str, room: int) -> str:
+    """The failure of a prompt that leaves no room for an answer."""
+    return f"its prompt is longer than the {room:,} tokens that {model} can read"
 
 
 def pad_id_of(tokenizer: Any) -> int:

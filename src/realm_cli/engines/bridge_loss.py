@@ -23,7 +23,7 @@ from typing import Any
 import torch
 
 from realm_cli.engines.batches import Pack, TokenRow
-from realm_cli.engines.loading import encode_completion, encode_prompt
+from realm_cli.engines.chat import encode_chat, encode_completion, prompt_for
 from realm_cli.engines.logprobs import row_logprobs
 from realm_cli.protocols import Member, Scored
 from realm_cli.records import Message, PlanRow
@@ -45,9 +45,9 @@ def bridge_rows(
         chosen = [s for s in scored if s.bridge_text and s.sample.bridge_weight != 0 and not s.sample.truncated]
         if not plan.routed or not chosen:
             continue
-        prompt = tuple(encode_prompt(tokenizer, bare_messages(plan.problem_id)))
+        messages = bare_messages(plan.problem_id)
         for s in chosen:
-            ids = tuple(encode_completion(tokenizer, s.bridge_text))
+            prompt, ids = (tuple(part) for part in encode_chat(tokenizer, messages, s.bridge_text))
             rows.append(TokenRow(prompt, ids, s.sample.bridge_weight, _as_sampled(s, ids)))
     return rows
 
@@ -56,16 +56,14 @@ def member_rows(
     tokenizer: Any, bare: Callable[[str], Sequence[Message]], plan: PlanRow, members: Iterable[Member]
 ) -> list[TokenRow]:
     """External routes as rows of the bare prompt; the loss begins after a member's context (method/members.py)."""
-    prompt = tuple(encode_prompt(tokenizer, bare(plan.problem_id)))
-    rows = []
+    messages, rows = bare(plan.problem_id), []
     for member in members:
-        before = tuple(tokenizer(member.text[: member.start], add_special_tokens=False)["input_ids"])
-        rest = member.text[member.start :]
-        if member.whole:
-            ids = tuple(encode_completion(tokenizer, rest))
-        else:
-            ids = tuple(tokenizer(rest, add_special_tokens=False)["input_ids"])
-        rows.append(TokenRow(prompt, before + ids, member.weight, start=len(before)))
+        prompt, text = prompt_for(tokenizer, messages, member.text)
+        start = max(0, member.start - len(member.text) + len(text))  # without a <think> that the chat template wrote
+        given = len(text) < len(member.text)
+        before = encode_completion(tokenizer, text[:start], continued=given, whole=False) if start else []
+        ids = encode_completion(tokenizer, text[start:], continued=given or start > 0, whole=member.whole)
+        rows.append(TokenRow(tuple(prompt), (*before, *ids), member.weight, start=len(before)))
     return rows
 
 

@@ -17,6 +17,7 @@ import json
 import logging
 import random
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from typing import Any
 import numpy as np
 import torch
 from peft import PeftModel
-from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 from transformers.utils import logging as hf_logging
 
 from realm_cli.engines.chat import encode_completion, encode_prompt, end_ids, turn_end
@@ -39,6 +40,8 @@ from realm_cli.engines.sources import (
     model_folder,
     resolve_model,
 )
+from realm_cli.engines.templates import ready_tokenizer
+from realm_cli.engines.vocabulary import note_unused
 from realm_cli.errors import EngineError
 
 log = logging.getLogger(__name__)
@@ -73,6 +76,9 @@ class LoadedModel:
     quant: str = "none"
     digest: str = ""
 
+    def __post_init__(self) -> None:
+        note_unused(self.model, self.tokenizer)
+
 
 def load_model(
     model: str = TINY,
@@ -83,12 +89,13 @@ def load_model(
     device: str = "auto",
     adapter: Path | None = None,
     trainable: bool = False,
+    template_args: Mapping[str, Any] | None = None,
 ) -> LoadedModel:
     """Load a model, and an adapter onto it, in evaluation mode; `trainable`: to train that adapter further.
 
     quant auto: nf4 (with double quantisation) on CUDA, none on the CPU. dtype auto: bfloat16 on CUDA, float32 on the
-    CPU; with nf4 it is the type of computation. The base is frozen. Raises ConfigError for an unknown name,
-    EngineError for what cannot be loaded.
+    CPU; with nf4 it is the type of computation. The base is frozen. template_args: what its chat template gets in every
+    rendering. Raises ConfigError for an unknown name, EngineError for what cannot be loaded or asked.
     """
     _quiet()
     source = resolve_model(model)
@@ -100,7 +107,7 @@ def load_model(
         log.warning("model %s: code that comes with the model may run (student.trust_remote_code)", source.label)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        tokenizer, net = _base(source, where, kind, nf4, place, trust_remote_code)
+        tokenizer, net = _base(source, where, kind, nf4, place, trust_remote_code, template_args or {})
         label = source.label
         digest = (
             fingerprint(Path(where)) if Path(where).is_dir() else str(getattr(net.config, "_commit_hash", "") or "")
@@ -140,7 +147,13 @@ def set_seed(seed: int) -> None:
 
 
 def _base(
-    source: ModelSource, where: str, kind: torch.dtype, nf4: bool, place: str, trust_remote_code: bool
+    source: ModelSource,
+    where: str,
+    kind: torch.dtype,
+    nf4: bool,
+    place: str,
+    trust_remote_code: bool,
+    template_args: Mapping[str, Any],
 ) -> tuple[Any, Any]:
     options: dict[str, Any] = {"dtype": kind, "use_safetensors": True, "trust_remote_code": trust_remote_code}
     if nf4:
@@ -152,12 +165,7 @@ def _base(
             bnb_4bit_compute_dtype=kind,
         )
     try:
-        tokenizer = AutoTokenizer.from_pretrained(where, trust_remote_code=trust_remote_code)
-        if not tokenizer.chat_template:
-            raise EngineError(
-                f"model {source.label} has no chat template; "
-                "give an instruct model or add chat_template to tokenizer_config.json"
-            )
+        tokenizer = ready_tokenizer(where, source.label, trust_remote_code, template_args)
         net = AutoModelForCausalLM.from_pretrained(where, **options)
     except LOAD_ERRORS as error:
         raise EngineError(_why(source, error, trust_remote_code)) from None

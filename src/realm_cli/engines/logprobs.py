@@ -25,6 +25,7 @@ import torch
 
 from realm_cli.engines.batches import Pack, TokenRow, pad_left, positions
 from realm_cli.engines.grouped_attention import LAYOUT, NO_MASK, PackedGroup, PackedLayout, causal_model
+from realm_cli.engines.vocabulary import unused_ids, without_unused
 
 PIECE_LOGITS = 1 << 24  # logits held at once (64 MiB in float32)
 # What some models do to logits beside multiplying: such heads go through the model's own forward.
@@ -101,11 +102,12 @@ def _scored(
     plain = type(head) is torch.nn.Linear and not head.weight.requires_grad and head.bias is None
     if body is None or not plain or any(getattr(config, name, None) not in (None, 1, 1.0) for name in _SCALED):
         logits = net(**inputs, use_cache=False).logits.flatten(0, 1)[keep].float() / temperature
+        logits = without_unused(net, logits)
         logps = logits.log_softmax(-1)
         spread = -(logps.exp() * logps).sum(-1).detach() if entropy else None
         return logps.gather(-1, targets[:, None]).squeeze(-1), spread
     states = body(**inputs, use_cache=False).last_hidden_state.flatten(0, 1)[keep]
-    values, spread = _HeadLogprobs.apply(states, head.weight, targets, temperature, entropy)
+    values, spread = _HeadLogprobs.apply(states, head.weight, targets, temperature, entropy, unused_ids(net))
     return values, spread if entropy else None
 
 
@@ -114,7 +116,13 @@ class _HeadLogprobs(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, states: torch.Tensor, weight: torch.Tensor, targets: torch.Tensor, temperature: float, entropy: bool
+        ctx: Any,
+        states: torch.Tensor,
+        weight: torch.Tensor,
+        targets: torch.Tensor,
+        temperature: float,
+        entropy: bool,
+        unused: torch.Tensor | None,
     ) -> tuple[torch.Tensor, torch.Tensor]:
         values = torch.empty(len(states), device=states.device)
         spread = torch.zeros(len(states) if entropy else 0, device=states.device)
@@ -125,6 +133,8 @@ class _HeadLogprobs(torch.autograd.Function):
             logits = (states[span] @ weight.t()).float()
             if temperature != 1:
                 logits /= temperature
+            if unused is not None:
+                logits.index_fill_(-1, unused, torch.finfo(logits.dtype).min)
             total = logits.logsumexp(-1, keepdim=True)
             values[span] = (logits.gather(-1, targets[span, None]) - total).squeeze(-1)
             if not entropy and slopes is None:
@@ -144,4 +154,4 @@ class _HeadLogprobs(torch.autograd.Function):
     def backward(ctx: Any, *grads: torch.Tensor | None) -> tuple[torch.Tensor | None, ...]:
         (slopes,) = ctx.saved_tensors
         assert grads[0] is not None
-        return (slopes * grads[0][:, None].to(slopes.dtype), None, None, None, None)
+        return (slopes * grads[0][:, None].to(slopes.dtype), None, None, None, None, None)

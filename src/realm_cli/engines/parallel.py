@@ -26,7 +26,7 @@ import torch.distributed as dist
 
 from realm_cli.engines.memory import out_of_memory
 from realm_cli.errors import EngineError
-from realm_cli.protocols import Completion, Generator, GenRequest, SamplingParams
+from realm_cli.protocols import Completion, Generator, GenRequest, SamplingParams, sampled
 
 SAMPLE, UPDATE, END = "sample", "update", "end"  # what the lead says
 _VARIABLES = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "GROUP_RANK", "ROLE_RANK", "ROLE_WORLD_SIZE")
@@ -200,7 +200,7 @@ def sample_share(
     mine = [i for i in range(len(requests)) if team.mine(i)]
     part: Any
     try:
-        part = [(mine[i], done) for i, done in own.generate([requests[i] for i in mine], params)]
+        part = [(mine[i], done) for i, done in sampled(own, [requests[i] for i in mine], params)]
     except EngineError as error:
         part = error
     return team.gather(part)

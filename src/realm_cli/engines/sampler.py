@@ -10,7 +10,8 @@ draw; the arithmetic may, as other batch shapes round logits differently (1e-6),
 number to that precision, the other one is taken.
 
 `Completion.logprobs` are those of the full softmax at the given temperature, before any filter; greedy sampling
-(temperature 0) reports temperature 1. `token_ids` and `n_tokens` count the end-of-turn token where it was sampled.
+(temperature 0) reports temperature 1. `token_ids` and `n_tokens` count the end-of-turn token where it was sampled;
+neither holds a `<think>` that the chat template wrote, `text` does (engines/chat.py).
 
 Usage: `for index, completions in LocalGenerator(loaded).generate(requests, SamplingParams(temperature=0)): ...`
 """
@@ -18,37 +19,26 @@ Usage: `for index, completions in LocalGenerator(loaded).generate(requests, Samp
 from __future__ import annotations
 
 import contextlib
-from collections import defaultdict, deque
+import math
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import torch
 
-from realm_cli.engines.batches import TokenRow, micro_batches, pad_id_of
+from realm_cli.engines.batches import TokenRow, fitting, micro_batches, pad_id_of, too_long
+from realm_cli.engines.chat import begun, encode_chat, end_ids, whole_text
 from realm_cli.engines.decoding import Decoder, PlainDecoder, SharedDecoder
-from realm_cli.engines.drawing import choose, stream
-from realm_cli.engines.loading import LoadedModel, encode_completion, encode_prompt, end_ids
+from realm_cli.engines.loading import LoadedModel
 from realm_cli.engines.logprobs import row_logprobs
 from realm_cli.engines.memory import less, out_of_memory, with_less
+from realm_cli.engines.rows import Batch, Row
 from realm_cli.engines.self_check import shares_prefix
-from realm_cli.errors import EngineError
 from realm_cli.protocols import Completion, GenRequest, SamplingParams
 from realm_cli.records import Message
 
-DROP_SHARE, REFILL_SHARE = 4, 8  # finished rows leave when they are 1/4 of the batch, 1/8 if others wait
 NLL_TOKENS = 8192  # in one forward of `nll`, at first
-
-
-@dataclass(frozen=True)
-class _Row:
-    """One sample to draw: of request `request`, with sample index `sample`."""
-
-    request: int
-    sample: int
-    prompt: tuple[int, ...]
-    key: str
 
 
 class LocalGenerator:
@@ -69,7 +59,7 @@ class LocalGenerator:
         self.loaded, self.batch_rows = loaded, max(1, batch_rows)
         self.name = name or f"hf:{loaded.label}"
         self.shared, self.kv_bytes, self.nll_tokens = shared, kv_gib * 2**30, NLL_TOKENS
-        self._ends = torch.tensor(sorted(end_ids(loaded.tokenizer, loaded.model)), device=self._device)
+        self._ends = torch.tensor(sorted(end_ids(loaded.tokenizer, loaded.model)), device=self.device)
 
     @property
     def digest(self) -> str:
@@ -77,7 +67,7 @@ class LocalGenerator:
         return self.loaded.digest
 
     @property
-    def _device(self) -> torch.device:
+    def device(self) -> torch.device:
         return next(self.loaded.model.parameters()).device
 
     @property
@@ -87,31 +77,38 @@ class LocalGenerator:
     def generate(
         self, requests: Sequence[GenRequest], params: SamplingParams
     ) -> Iterator[tuple[int, list[Completion]]]:
-        """Yield (request index, completions) as they finish. EngineError for a prompt longer than the model."""
+        """Yield (request index, completions) as they finish; lasting failures where a prompt is longer than the model.
+
+        TooLong where all are.
+        """
         tokenizer = self.loaded.tokenizer
-        prompts = [tuple(encode_prompt(tokenizer, request.messages, request.prefill)) for request in requests]
-        for request, prompt in zip(requests, prompts, strict=True):
-            self._check_length(len(prompt) + 1, f"the prompt of {request.key}")
-        order = sorted(range(len(requests)), key=lambda i: (len(prompts[i]), prompts[i]))
+        asked = [begun(tokenizer, request.messages, request.prefill) for request in requests]
+        prompts, openers = [tuple(ids) for ids, _ in asked], [opener for _, opener in asked]
+        lengths, room = [len(prompt) + 1 for prompt in prompts], self.max_length()
+        fits = fitting(lengths, room, self.loaded.label, lambda i: f"the prompt of {requests[i].key}")
+        refused = Completion("", truncated=True, failure=too_long(self.loaded.label, room), lasting=True)
+        yield from ((i, [refused] * requests[i].n) for i, length in enumerate(lengths) if length > room)
+        order = sorted(fits, key=lambda i: (len(prompts[i]), prompts[i]))
         rows = [
-            _Row(i, requests[i].first_sample + j, prompts[i], requests[i].key)
+            Row(i, requests[i].first_sample + j, prompts[i], requests[i].key)
             for i in order
             for j in range(requests[i].n)
         ]
         yield from ((i, []) for i in order if requests[i].n == 0)
         done: dict[int, dict[int, Completion]] = defaultdict(dict)
         for row, completion in self._sample(rows, params):
-            done[row.request][row.sample] = completion
+            text = whole_text(openers[row.request], completion.text)
+            done[row.request][row.sample] = replace(completion, text=text)
             if len(done[row.request]) == requests[row.request].n:
                 found = done.pop(row.request)
                 yield row.request, [found[sample] for sample in sorted(found)]
 
-    def _sample(self, rows: Sequence[_Row], params: SamplingParams) -> Iterator[tuple[_Row, Completion]]:
+    def _sample(self, rows: Sequence[Row], params: SamplingParams) -> Iterator[tuple[Row, Completion]]:
         """The rows' completions as they finish."""
         left = {(row.request, row.sample): row for row in rows}
         shared = bool(rows) and shares_prefix(self.loaded.model, self.shared)
         while left:
-            batch = _Batch(self, list(left.values()), params, shared)
+            batch = Batch(self, list(left.values()), params, shared)
             try:
                 while batch.waiting or batch.rows:
                     with sampling_mode(self.loaded.model):
@@ -143,21 +140,20 @@ class LocalGenerator:
         return int(self.kv_bytes / (2 * config.num_hidden_layers * heads * size * kind.element_size()))
 
     def nll(self, pairs: Sequence[tuple[Sequence[Message], str]], prefills: Sequence[str] = ()) -> list[float]:
-        """Mean negative log-likelihood in nats per completion token, the end-of-turn token included, for each pair.
+        """Mean negative log-likelihood in nats per completion token, the end-of-turn token included, for each pair; nan
+        where that is longer than the model.
 
         prefills: see `protocols.NllScorer`.
         """
         tokenizer, model = self.loaded.tokenizer, self.loaded.model
-        rows = [
-            TokenRow(
-                tuple(encode_prompt(tokenizer, messages, prefill)),
-                tuple(encode_completion(tokenizer, text, continued=bool(prefill))),
-                1.0,
-            )
+        given = [
+            TokenRow(tuple(prompt), tuple(completion), 1.0)
             for (messages, text), prefill in zip(pairs, prefills or [""] * len(pairs), strict=True)
+            for prompt, completion in (encode_chat(tokenizer, messages, text, prefill),)
         ]
-        for row in rows:
-            self._check_length(len(row.prompt_ids) + len(row.completion_ids), "a prompt with its completion")
+        lengths = [len(row.prompt_ids) + len(row.completion_ids) for row in given]
+        fits = fitting(lengths, self.max_length(), self.loaded.label, lambda i: "a prompt with its completion")
+        rows = [given[i] for i in fits]
         shared = shares_prefix(model, self.shared)
 
         def scored(tokens: int) -> dict[TokenRow, float]:
@@ -173,10 +169,10 @@ class LocalGenerator:
             values, self.nll_tokens = with_less(
                 scored, self.nll_tokens, least=lambda: longest, setting="tokens in one forward pass"
             )
-        return [values[row] for row in rows]
+        return [values.get(row, math.nan) for row in given]
 
     def _completions(
-        self, finished: Sequence[tuple[_Row, list[int], list[float], bool]], stop: Sequence[str]
+        self, finished: Sequence[tuple[Row, list[int], list[float], bool]], stop: Sequence[str]
     ) -> list[Completion]:
         ends = set(self._ends.tolist())
         texts = self._decode([ids[:-1] if ids and ids[-1] in ends else ids for _, ids, _, _ in finished])
@@ -213,114 +209,6 @@ class LocalGenerator:
         """Positions that the model has."""
         config = self.loaded.model.config.get_text_config()
         return int(getattr(config, "max_position_embeddings", None) or 1 << 30)
-
-    def _check_length(self, length: int, what: str) -> None:
-        if length > self.max_length():
-            raise EngineError(
-                f"model {self.loaded.label}: {what} takes {length} of {self.max_length()} token positions; "
-                "show fewer or shorter routes, or choose a model with a longer context"
-            )
-
-
-class _Batch:
-    """Rows in decoding, row b of every tensor being `rows[b]`, and those that wait."""
-
-    def __init__(self, owner: LocalGenerator, rows: Sequence[_Row], params: SamplingParams, shared: bool) -> None:
-        self.owner, self.params = owner, params
-        self.waiting = deque(rows)
-        self.rows: list[_Row] = []
-        self.decoder = owner.decoder(params.max_tokens, shared)
-        device = owner._device
-        self.logits = torch.zeros(0, 0, device=device)
-        self.tokens = torch.zeros(0, params.max_tokens, dtype=torch.long, device=device)
-        self.logprobs = torch.zeros(0, params.max_tokens, device=device)
-        self.draws = torch.zeros(0, params.max_tokens, dtype=torch.double, device=device)
-        self.at = torch.zeros(0, dtype=torch.long, device=device)  # tokens drawn so far
-        self.limits = torch.zeros(0, dtype=torch.long, device=device)
-        self.live = torch.zeros(0, dtype=torch.bool, device=device)
-        self.capacity = owner.kv_tokens()
-        self.most = 1  # rows that were in it at once
-
-    def advance(self) -> list[tuple[_Row, list[int], list[float], bool]]:
-        """Decode until some rows have finished: (row, token ids, log-probabilities, ended by itself)."""
-        while True:
-            if not self.rows:
-                self._admit()
-            finished = self._draw()
-            dead = len(self.rows) - int(self.live.sum())
-            refill = self.waiting and self.decoder.refills and dead * REFILL_SHARE >= len(self.rows)
-            if dead == len(self.rows):
-                self._keep([])
-            elif refill or dead * DROP_SHARE >= len(self.rows):
-                self._keep(self.live.nonzero().squeeze(-1).tolist())
-            if self.rows:
-                last = self.tokens.gather(1, self.at[:, None] - 1)
-                self.logits = self.decoder.step(last.squeeze(1))
-                if refill:
-                    self._admit()
-            if finished:
-                return finished
-
-    def _draw(self) -> list[tuple[_Row, list[int], list[float], bool]]:
-        every = torch.arange(len(self.rows), device=self.at.device)
-        place = self.at.clamp(max=self.params.max_tokens - 1)  # rows that are done go on until they are dropped
-        draws = self.draws[every, place] if self.params.temperature > 0 else None
-        chosen, logprobs = choose(self.logits, self.params, draws)
-        self.tokens[every, place], self.logprobs[every, place] = chosen, logprobs
-        over = self.owner.over(chosen, self.tokens, place, self.params.stop)
-        self.at = place + 1
-        gone = self.live & (over | (self.at >= self.limits))
-        self.live &= ~gone
-        finished = []
-        for b in gone.nonzero().squeeze(-1).tolist():
-            n = int(self.at[b])
-            finished.append((self.rows[b], self.tokens[b, :n].tolist(), self.logprobs[b, :n].tolist(), bool(over[b])))
-        return finished
-
-    def _keep(self, kept: list[int]) -> None:
-        index = torch.tensor(kept, dtype=torch.long, device=self.at.device)
-        if kept:
-            self.decoder.keep(index)
-        else:
-            self.decoder = self.owner.decoder(self.params.max_tokens, self.decoder.shares)
-        self.rows = [self.rows[b] for b in kept]
-        self.tokens, self.logprobs, self.draws = self.tokens[index], self.logprobs[index], self.draws[index]
-        self.at, self.limits, self.live = self.at[index], self.limits[index], self.live[index]
-
-    def _admit(self) -> None:
-        """Take waiting rows while there is room, at least one if the batch is empty."""
-        new: list[_Row] = []
-        used = self._tokens_held()
-        last = self.rows[-1].prompt if self.rows else None
-        while self.waiting and len(self.rows) + len(new) < self.owner.batch_rows:
-            row = self.waiting[0]
-            used += self.params.max_tokens + (0 if self.decoder.shares and row.prompt == last else len(row.prompt))
-            if (self.rows or new) and used > self.capacity:
-                break
-            new.append(self.waiting.popleft())
-            last = row.prompt
-        if not new:
-            return
-        self.most = max(self.most, len(self.rows) + len(new))
-        logits = self.decoder.admit([row.prompt for row in new])
-        self.logits = torch.cat([self.logits, logits]) if self.rows else logits
-        self.rows += new
-        n, params, device = len(new), self.params, self.at.device
-        draws = np.zeros((n, params.max_tokens))
-        if params.temperature > 0:
-            draws = np.stack([stream(params.seed, row.key, row.sample, params.max_tokens) for row in new])
-        limit = [min(params.max_tokens, self.owner.max_length() - len(row.prompt)) for row in new]
-        self.tokens = torch.cat([self.tokens, self.tokens.new_full((n, params.max_tokens), -1)])
-        self.logprobs = torch.cat([self.logprobs, self.logprobs.new_zeros(n, params.max_tokens)])
-        self.draws = torch.cat([self.draws, torch.from_numpy(draws).to(device)])
-        self.at = torch.cat([self.at, self.at.new_zeros(n)])
-        self.limits = torch.cat([self.limits, torch.tensor(limit, device=device)])
-        self.live = torch.cat([self.live, self.live.new_ones(n)])
-
-    def _tokens_held(self) -> int:
-        prompts = [row.prompt for row in self.rows]
-        held = sum(map(len, set(prompts) if self.decoder.shares else prompts))
-        return held + len(self.rows) * self.params.max_tokens
 
 
 @contextlib.contextmanager

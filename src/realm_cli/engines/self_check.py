@@ -19,6 +19,7 @@ from realm_cli.engines.decoding import SharedDecoder
 from realm_cli.engines.grouped_attention import causal_model, use_grouped_attention, why_not
 from realm_cli.engines.logprobs import row_logprobs
 from realm_cli.engines.memory import out_of_memory
+from realm_cli.engines.vocabulary import some_used, without_unused
 
 log = logging.getLogger(__name__)
 EXACT, COARSE = 1e-3, 0.25  # largest difference in float32 and in lower precision: nats, and relative of norms
@@ -50,14 +51,15 @@ def differs(model: Any) -> str | None:
     net = causal_model(model)
     draw = torch.Generator().manual_seed(0)
     vocab = net.config.get_text_config().vocab_size
-    prompt, *texts = (tuple(torch.randint(vocab, (n,), generator=draw).tolist()) for n in (21, 7, 4))
+    ids = (some_used(net, torch.randint(vocab, (n,), generator=draw)) for n in (21, 7, 4))
+    prompt, *texts = (tuple(row.tolist()) for row in ids)
     training = net.training
     net.eval()
     try:
         with torch.inference_mode(False), torch.enable_grad():
             rows = [TokenRow(prompt, text, 1.0) for text in texts]
             shared, _ = row_logprobs(net, [rows], 0, shared=True)
-            logits = [_plain(net, (*prompt, *text))[len(prompt) - 1 : -1] for text in texts]
+            logits = [without_unused(net, _plain(net, (*prompt, *text))[len(prompt) - 1 : -1]) for text in texts]
             plain = torch.cat([_picked(x, text) for x, text in zip(logits, texts, strict=True)])
             shared = torch.cat([shared[i, : len(text)] for i, text in enumerate(texts)])
             norms = [_gradient_norm(net, x.sum()) for x in (shared, plain)]
@@ -70,6 +72,7 @@ def differs(model: Any) -> str | None:
         gap = float((shared - plain).detach().abs().max())
         for k, found in enumerate(decoded):
             want = torch.stack([x[k] for x in logits]).detach().float()
+            found = without_unused(net, found)
             gap = max(gap, float((found.log_softmax(-1) - want.log_softmax(-1)).abs().max()))
     except (RuntimeError, TypeError, ValueError, AttributeError, KeyError, IndexError) as error:
         if out_of_memory(error):  # says nothing of the model

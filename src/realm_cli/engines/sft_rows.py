@@ -3,9 +3,9 @@
 Usage: `rows, dropped = encode_samples(tokenizer, samples, max_length, ends)`; `EpochOrder(lengths, batch, seed)`
 
 Notes. (1) A completion is tokenised as a whole; where the tokens of `completion[:loss_start]` are not a prefix of
-these (a token spans the boundary), both parts are tokenised alone, so the mask always falls on a token boundary.
-(2) Rows longer than `max_length` are dropped and their ids reported; nothing is truncated. (3) `SFTSample.weight` is
-not used: the mix is made by counts.
+these (a token spans the boundary), both parts are tokenised alone, so the mask always falls on a token boundary. A
+`<think>` that the chat template opens is in the prompt, not in the loss (chat.py). (2) Rows longer than `max_length`
+are dropped and their ids reported; nothing is truncated. (3) `SFTSample.weight` is not used: the mix is made by counts.
 """
 
 from __future__ import annotations
@@ -18,8 +18,7 @@ import torch
 from torch.utils.data import Sampler
 from transformers.trainer_pt_utils import get_length_grouped_indices
 
-from realm_cli.engines.chat import harmless
-from realm_cli.engines.loading import encode_completion, encode_prompt
+from realm_cli.engines.chat import encode_completion, harmless, prompt_for
 from realm_cli.errors import EngineError
 from realm_cli.records import SFTSample
 
@@ -41,15 +40,15 @@ def encode_sample(tokenizer: Any, sample: SFTSample) -> Encoded:
     Special tokens in the completion, which a teacher may have written, are broken as in prompts: they end no turn.
     """
     head, tail = (harmless(tokenizer, part) for part in _parts(sample))
-    sample = sample.model_copy(update={"completion": head + tail, "loss_start": len(head)})
-    prompt = list(encode_prompt(tokenizer, sample.messages))
-    completion = list(encode_completion(tokenizer, sample.completion))
-    masked = 0
-    if sample.loss_start:
-        context = list(tokenizer(sample.completion[: sample.loss_start], add_special_tokens=False)["input_ids"])
+    prompt, text = prompt_for(tokenizer, sample.messages, head + tail)
+    given = len(head) + len(tail) - len(text)  # characters that the chat template has written: <think>
+    head = (head + tail)[given : max(given, len(head))]
+    completion, masked = encode_completion(tokenizer, text, continued=given > 0), 0
+    if head:
+        context = encode_completion(tokenizer, head, continued=given > 0, whole=False)
         masked = len(context)
         if completion[:masked] != context:
-            completion = context + list(encode_completion(tokenizer, sample.completion[sample.loss_start :]))
+            completion = context + encode_completion(tokenizer, text[len(head) :], continued=True)
     labels = [IGNORED] * (len(prompt) + masked) + completion[masked:]
     return Encoded(sample.id, prompt + completion, labels)
 

@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import psutil
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.utils import logging as hf_logging
 
 from realm_cli.engines.batches import TokenRow, pad_id_of
@@ -24,6 +24,7 @@ from realm_cli.engines.logprobs import row_logprobs
 from realm_cli.engines.sampler import LocalGenerator
 from realm_cli.engines.self_check import shares_prefix
 from realm_cli.engines.sources import LOAD_ERRORS, first_line, model_folder, resolve_model
+from realm_cli.engines.templates import ready_tokenizer
 from realm_cli.errors import EngineError
 from realm_cli.protocols import GenRequest, ModelShape, SamplingParams, Speeds
 from realm_cli.recipe import Recipe
@@ -86,15 +87,19 @@ def memory_here() -> tuple[int, float]:
     return int(psutil.Process().memory_info().rss), psutil.virtual_memory().total / 2**30
 
 
-def prompt_lengths(name: str, prompts: Sequence[Sequence[Message]], *, trust_remote_code: bool = False) -> list[int]:
+def prompt_lengths(
+    name: str,
+    prompts: Sequence[Sequence[Message]],
+    *,
+    trust_remote_code: bool = False,
+    template_args: Mapping[str, Any] | None = None,
+) -> list[int]:
     """Tokens of each prompt in the model's chat form. EngineError where there is none."""
     source = resolve_model(name)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(model_folder(source), trust_remote_code=trust_remote_code)
+        tokenizer = ready_tokenizer(model_folder(source), source.label, trust_remote_code, template_args or {})
     except LOAD_ERRORS as error:
         raise EngineError(f"model {source.label}: its tokenizer cannot be read ({first_line(error)})") from None
-    if not tokenizer.chat_template:
-        raise EngineError(f"model {source.label} has no chat template; give an instruct model")
     return [len(encode_prompt(tokenizer, prompt)) for prompt in prompts]
 
 

@@ -17,15 +17,19 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from transformers import AutoConfig, AutoTokenizer, GenerationConfig
+from transformers import AutoConfig, GenerationConfig
 
-from realm_cli.engines.chat import encode_prompt, end_ids
+from realm_cli.engines.batches import SHORTER, fitting, too_long
+from realm_cli.engines.chat import begun, end_ids, whole_text
 from realm_cli.engines.sources import LOAD_ERRORS, ModelSource, fingerprint, first_line, model_folder, resolve_model
+from realm_cli.engines.templates import ready_tokenizer
+from realm_cli.engines.vocabulary import missing_ids
 from realm_cli.errors import ConfigError, EngineError
 from realm_cli.protocols import Completion, GenRequest, SamplingParams
 from realm_cli.recipe import Recipe, VllmConfig
@@ -36,12 +40,23 @@ MISSING = "vLLM is not installed; install it on a machine with a CUDA GPU: pip i
 class VllmGenerator:
     """protocols.Generator over vLLM's `LLM`."""
 
-    def __init__(self, source: ModelSource, config: VllmConfig, *, trust_remote_code: bool = False, seed: int = 0):
-        self.name = f"vllm:{source.label}"
+    def __init__(
+        self,
+        source: ModelSource,
+        config: VllmConfig,
+        *,
+        trust_remote_code: bool = False,
+        seed: int = 0,
+        template_args: Mapping[str, Any] | None = None,
+    ):
+        self.name, self.template_args = f"vllm:{source.label}", template_args or {}
         self.config, self.trust, self.seed = config, trust_remote_code, seed
         self.where = model_folder(source)
         self.tokenizer, shape = self._read()
         self._ends = end_ids(self.tokenizer, shape)
+        text = shape.config.get_text_config()
+        self._unused = missing_ids(text.vocab_size, self.tokenizer)
+        self._room = int(getattr(text, "max_position_embeddings", None) or 1 << 30)
         local = Path(self.where).is_dir()
         self.digest = fingerprint(Path(self.where)) if local else str(getattr(shape.config, "_commit_hash", "") or "")
         self._llm: Any = None
@@ -57,21 +72,21 @@ class VllmGenerator:
             )
         if importlib.util.find_spec("vllm") is None:
             raise EngineError(f"model {spec}: {MISSING}")
-        trust = recipe.student.trust_remote_code
-        return cls(resolve_model(name), recipe.engine.vllm, trust_remote_code=trust, seed=recipe.seed)
+        return cls(
+            resolve_model(name),
+            recipe.engine.vllm,
+            trust_remote_code=recipe.student.trust_remote_code,
+            seed=recipe.seed,
+            template_args=recipe.prompt.template_args,
+        )
 
     def _read(self) -> tuple[Any, Any]:
         """The tokenizer, and what of the model says how it ends."""
         try:
-            tokenizer = AutoTokenizer.from_pretrained(self.where, trust_remote_code=self.trust)
+            tokenizer = ready_tokenizer(self.where, self.name, self.trust, self.template_args)
             config = AutoConfig.from_pretrained(self.where, trust_remote_code=self.trust)
         except LOAD_ERRORS as error:
             raise EngineError(f"model {self.name}: cannot be loaded ({first_line(error)})") from None
-        if not tokenizer.chat_template:
-            raise EngineError(
-                f"model {self.name} has no chat template; "
-                "give an instruct model or add chat_template to tokenizer_config.json"
-            )
         packed = getattr(config, "quantization_config", None) or {}
         if (packed.get("quant_method") if isinstance(packed, dict) else packed.quant_method) == "bitsandbytes":
             raise EngineError(
@@ -86,14 +101,24 @@ class VllmGenerator:
     def generate(
         self, requests: Sequence[GenRequest], params: SamplingParams
     ) -> Iterator[tuple[int, list[Completion]]]:
-        """Yield (request index, completions), batch by batch. EngineError for what vLLM refuses."""
+        """Yield (request index, completions), batch by batch; a lasting failure for each prompt that is too long.
+
+        TooLong where all are; EngineError for what vLLM refuses.
+        """
         yield from ((i, []) for i, request in enumerate(requests) if request.n == 0)
-        for batch in _batches(requests, self.config.batch):
+        prompts = [begun(self.tokenizer, request.messages, request.prefill) for request in requests]
+        room = min(self._room, self.config.context or self._room)
+        lengths = [len(ids) + 1 for ids, _ in prompts]
+        hint = "raise engine.vllm.context" if room < self._room else SHORTER
+        fits = fitting(lengths, room, self.name, lambda i: f"the prompt of {requests[i].key}", hint)
+        refused = Completion("", truncated=True, failure=too_long(self.name, room), lasting=True)
+        yield from ((i, [refused] * requests[i].n) for i, length in enumerate(lengths) if length > room)
+        for batch in _batches(requests, fits, self.config.batch):
             jobs = [(i, requests[i].first_sample + j) for i in batch for j in range(requests[i].n)]
-            prompts = {i: encode_prompt(self.tokenizer, requests[i].messages, requests[i].prefill) for i in batch}
-            texts = iter(self._sampled([(prompts[i], requests[i].key, sample) for i, sample in jobs], params))
+            texts = iter(self._sampled([(prompts[i][0], requests[i].key, sample) for i, sample in jobs], params))
             for i in batch:
-                yield i, [next(texts) for _ in range(requests[i].n)]
+                done = [next(texts) for _ in range(requests[i].n)]
+                yield i, [replace(one, text=whole_text(prompts[i][1], one.text)) for one in done]
 
     def _sampled(self, jobs: Sequence[tuple[list[int], str, int]], params: SamplingParams) -> list[Completion]:
         """One completion for each (prompt ids, key, sample)."""
@@ -134,6 +159,8 @@ class VllmGenerator:
             "stop_token_ids": sorted(self._ends),
             "skip_special_tokens": False,
         }
+        if self._unused:
+            wishes["logit_bias"] = dict.fromkeys(self._unused, -100.0)
         if params.temperature > 0:
             wishes |= {"top_p": params.top_p, "min_p": params.min_p, "seed": params.seed_of(key, sample)}
             wishes |= {"top_k": params.top_k} if params.top_k else {}  # what stands for none differs between versions
@@ -150,14 +177,14 @@ class VllmGenerator:
         return Completion(text=text, n_tokens=len(ids), truncated=output.finish_reason != "stop", token_ids=ids)
 
 
-def _batches(requests: Sequence[GenRequest], size: int) -> Iterator[list[int]]:
-    """Indices of the requests that have samples, in order, with at least `size` samples together but for the last."""
+def _batches(requests: Sequence[GenRequest], chosen: Sequence[int], size: int) -> Iterator[list[int]]:
+    """Indices of the chosen requests that have samples, in order, in batches of `size` samples or more but for the last."""
     batch: list[int] = []
     samples = 0
-    for i, request in enumerate(requests):
-        if request.n:
+    for i in chosen:
+        if requests[i].n:
             batch.append(i)
-            samples += request.n
+            samples += requests[i].n
         if samples >= size:
             yield batch
             batch, samples = [], 0
