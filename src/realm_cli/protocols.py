@@ -209,6 +209,7 @@ class RlJob:
     spares: step -> rows that are sampled in place of groups that teach nothing.
     members: (bare plan row, its Scored) -> external routes that join the group's loss (method/members.py).
     contrast: plan row -> what the token signal of its samples is read from, or None.
+    without_routes: plan row -> the same row bare, for prompts that are too long for the model.
     on_samples / on_metrics: called once a step. evaluate: (generator, step) -> dev metrics with key `dev_bare`;
     called every `eval_every` steps and at the end; the best `dev_bare` adapter is kept.
     """
@@ -229,6 +230,7 @@ class RlJob:
     spares: Mapping[int, Sequence[PlanRow]] = field(default_factory=dict)
     members: Callable[[PlanRow, Sequence[Scored]], Sequence[Member]] = lambda row, scored: ()
     contrast: Callable[[PlanRow], Contrast | None] = lambda row: None
+    without_routes: Callable[[PlanRow], PlanRow] = lambda row: row
 
 
 @dataclass(frozen=True)

@@ -70,13 +70,17 @@ class Route(Row):
 
 
 class FailedSample(Row):
-    """A sample that a server did not give for good; the next run asks for it again. `id` is that of its row."""
+    """A sample that there is not: a server did not give it, or its prompt is too long. The next run asks for it again.
+
+    `id` is that of its row.
+    """
 
     problem_id: str
     source: str
     sample: int
     reason: str
     runs: int = 1  # commands that have asked in vain, each with all its retries
+    lasting: bool = False  # it cannot come from this model: left out, and no failure of the stage
 
 
 class ScoredRoute(Route):

@@ -197,7 +197,9 @@ class Stage:
     def _check_same(self, digests: Mapping[str, Mapping[str, str]], *, inputs_too: bool) -> None:
         old = self._as_read_now(read_json(self.path("recipe.json")))
         if old:
-            changed = _changed(relevant(old, self.name), relevant(self.recipe.model_dump(mode="json"), self.name))
+            new = self.recipe.model_dump(mode="json")
+            new, further = self.recipe.model_dump(mode="json"), "adapter" in digests
+            changed = _changed(relevant(old, self.name, further=further), relevant(new, self.name, further=further))
             if changed:
                 raise ArtifactError(
                     f"{self.folder}: made with another recipe ({', '.join(changed[:4])}); use --force or another --run"
@@ -233,8 +235,11 @@ def open_stage(
     return stage.open(inputs, resume=resume, force=force, append=append, shard=shard)
 
 
-def relevant(recipe: Mapping[str, Any], stage: str) -> dict[str, Any]:
-    """The part of a resolved recipe that decides a stage's output."""
+def relevant(recipe: Mapping[str, Any], stage: str, *, further: bool = False) -> dict[str, Any]:
+    """The part of a resolved recipe that decides a stage's output.
+
+    further: the stage trains an adapter further, which has its own LoRA settings.
+    """
     keep = {key: recipe.get(key) for key in ("seed", "student", "prompt", stage)}
     if stage == "rollout":  # more models, problems or samples may be added to a rollout
         rollout = dict(recipe.get("rollout") or {})
@@ -243,7 +248,11 @@ def relevant(recipe: Mapping[str, Any], stage: str) -> dict[str, Any]:
         keep["verify"] = {"k_long_tokens": (recipe.get("verify") or {}).get("k_long_tokens")}
     block = keep.get("train_rl")
     if isinstance(block, dict):  # when to warn and stop changes nothing of what is made
-        keep["train_rl"] = {key: value for key, value in block.items() if key not in ("alarms", "preflight")}
+        unused = ("alarms", "preflight", "lora") if further else ("alarms", "preflight")
+        keep["train_rl"] = {key: value for key, value in block.items() if key not in unused}
+    block = keep.get("distill")
+    if further and isinstance(block, dict) and isinstance(block.get("sft"), dict):
+        keep["distill"] = {**block, "sft": {key: value for key, value in block["sft"].items() if key != "lora"}}
     return keep
 
 

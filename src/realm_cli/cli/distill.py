@@ -47,12 +47,16 @@ def distill(
     Example: realm distill --recipe demo --teacher oracle
     Example: realm distill --problems my.jsonl --rules rules.md --teacher openai:http://localhost:8000/v1#Qwen2.5-32B
     """
+    from dataclasses import replace
+
     from realm_cli.checking import checking
+    from realm_cli.cli.adapters import with_own_lora
     from realm_cli.cli.console import progress, say, show
     from realm_cli.cli.context import existing, follows, keep_recipe, load_context, problems_path, read_text
     from realm_cli.cli.teachers import follow_trainer, make_guide, replay_file
     from realm_cli.run_folder import finished, open_stage
     from realm_cli.stages.distill import Extras, collect_shard, distill_problems, run_distill
+    from realm_cli.stages.failures import pending
     from realm_cli.stages.problems import load_problems
     from realm_cli.stages.sharding import Shard
 
@@ -60,8 +64,10 @@ def distill(
     folder, data = context.run, context.recipe.data
     part = Shard.parse(shard) if shard else None
     whole = not (data_only or part)
+    overrides = set_ or []
+    asked, context = context, replace(context, recipe=with_own_lora(context.recipe, adapter, "distill.sft", overrides))
     if follows():
-        complete = not (folder / "distill" / "errors.jsonl").exists() and finished(folder / "distill")
+        complete = not pending(folder / "distill" / "errors.jsonl") and finished(folder / "distill")
         if whole and not (resume and complete):
             follow_trainer(context.recipe, folder / "distill" / "adapter", adapter)
         return
@@ -85,9 +91,9 @@ def distill(
     inputs |= {"replay": replay, "adapter": adapter}
     name = str(part) if part else None
     stage = open_stage(folder, "distill", context.recipe, inputs, resume=resume, force=force, shard=name)
-    keep_recipe(context, problems, begun=True)
+    keep_recipe(asked, problems, begun=True)
     if resume and stage.done:
-        if not stage.path("errors.jsonl").exists():
+        if not pending(stage.path("errors.jsonl")):
             say(f"{stage.folder}: already complete; nothing to do (use --force to redo it)")
             return
         stage.note()  # at work again: for samples that may fail (engine.server.max_failed), and did
@@ -102,5 +108,5 @@ def distill(
     with checking(context.recipe.checks, say):
         summary = run_distill(stage, rows, guide, extras, trainer, progress=progress, resume=resume)
     stage.finish()
-    keep_recipe(context, problems)
+    keep_recipe(asked, problems)
     show(summary, as_json)

@@ -96,7 +96,8 @@ def _lengths(context: Context, problems: list[Problem]) -> tuple[Lengths, list[l
 
     def longest(prompts: list[list[Message]]) -> int:
         longest_first = sorted(prompts, key=lambda p: -sum(len(m["content"]) for m in p))[:32]
-        return max(prompt_lengths(student.model, longest_first, trust_remote_code=student.trust_remote_code))
+        trust, args = student.trust_remote_code, recipe.prompt.template_args
+        return max(prompt_lengths(student.model, longest_first, trust_remote_code=trust, template_args=args))
 
     questions = {problem.id: question_text(problem) for problem in problems}
     prompts = [bare_messages(question, style) for question in questions.values()]

@@ -51,9 +51,11 @@ def train_rl(
     Example: realm train-rl --run runs/mine --adapter none --schedule linear --plan-only
     """
     import sys
+    from dataclasses import replace
     from functools import partial
 
     from realm_cli.checking import checking
+    from realm_cli.cli.adapters import with_own_lora
     from realm_cli.cli.console import progress, say, show
     from realm_cli.cli.context import existing, follows, keep_recipe, load_context, problems_path
     from realm_cli.cli.live import live, tracked
@@ -85,20 +87,21 @@ def train_rl(
         raise ArtifactError(
             f"{start}: no adapter_config.json; give an adapter folder, or --adapter none for the raw model"
         )
+    asked, context = context, replace(context, recipe=with_own_lora(context.recipe, start, "train_rl", overrides))
     if follows():
         if not plan_only and not (resume and finished(context.run / "train_rl")):
             _follow(context, inputs, start)
         return
     files = {"problems": path, "sets": sets_path, "adapter": start}
     stage = open_stage(context.run, "train_rl", context.recipe, files, resume=resume, force=force)
-    keep_recipe(context, problems, begun=True)
+    keep_recipe(asked, problems, begun=True)
     if resume and stage.done:
         say(f"{stage.folder}: already complete; nothing to do (use --force to redo it)")
         return
     plan = run_plan(stage, inputs.train, sets_path)
     if plan_only:
         stage.finish("planned")
-        keep_recipe(context, problems)
+        keep_recipe(asked, problems)
         show(plan_summary(stage, plan), as_json)
         return
     from realm_cli.engines.build import load_student
@@ -111,7 +114,7 @@ def train_rl(
     with checking(context.recipe.checks, say), open_trackers(log_to or [], context.run, stage.folder) as track:
         summary = run_train_rl(stage, inputs, plan, trainer, progress=tracked(view, track), resume=resume, say=say)
     stage.finish()
-    keep_recipe(context, problems)
+    keep_recipe(asked, problems)
     show(summary, as_json)
 
 

@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import gc
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -25,6 +26,7 @@ from realm_cli.engines.logprobs import row_logprobs
 from realm_cli.engines.sampler import LocalGenerator
 from realm_cli.engines.self_check import shares_prefix
 from realm_cli.engines.sources import LOAD_ERRORS
+from realm_cli.engines.templates import arguments
 from realm_cli.errors import EngineError
 from realm_cli.protocols import Completion, GenRequest, SamplingParams
 from realm_cli.records import Message
@@ -72,11 +74,20 @@ class Reference:
     answers: Answers
     logprobs: list[list[float]]
     base: list[list[float]]
+    template_args: Mapping[str, Any] = field(default_factory=dict)  # that the chats were rendered with
 
 
-def load_plain(model: str, dtype: str, trust: bool, adapter: Path | None = None) -> LoadedModel:
+def load_plain(
+    model: str,
+    dtype: str,
+    trust: bool,
+    adapter: Path | None = None,
+    template_args: Mapping[str, Any] | None = None,
+) -> LoadedModel:
     """A model without quantisation. EngineError."""
-    return load_model(model, quant="none", dtype=dtype, trust_remote_code=trust, adapter=adapter)
+    return load_model(
+        model, quant="none", dtype=dtype, trust_remote_code=trust, adapter=adapter, template_args=template_args
+    )
 
 
 def answers_of(loaded: LoadedModel, prompts: Sequence[Sequence[Message]], max_tokens: int) -> Answers:
@@ -120,20 +131,20 @@ def gap_of(one: Sequence[Sequence[float]], other: Sequence[Sequence[float]]) -> 
 
 def export_merged(
     model: str, adapter: Path, folder: Path, prompts: Sequence[Sequence[Message]], *, dtype: str, max_tokens: int,
-    trust: bool = False,
+    trust: bool = False, template_args: Mapping[str, Any] | None = None,
 ) -> tuple[Check, Reference]:  # fmt: skip
     """Write the merged model, load what was written, and compare it. EngineError.
 
     With it comes what it was compared with, for another form of the same model.
     """
-    parts = load_plain(model, dtype, trust, adapter)
+    parts = load_plain(model, dtype, trust, adapter, template_args)
     reference = reference_of(parts, prompts, max_tokens)
     merge_into(parts, folder)
     del parts
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-    merged = load_plain(str(folder), dtype, trust)
+    merged = load_plain(str(folder), dtype, trust, template_args=template_args)
     effect = gap_of(reference.logprobs, reference.base)
     return compare(reference.answers, reference.logprobs, merged, prompts, dtype, max_tokens, effect), reference
 
@@ -144,7 +155,8 @@ def reference_of(parts: LoadedModel, prompts: Sequence[Sequence[Message]], max_t
     logprobs = logprobs_of(parts, answers)
     with parts.model.disable_adapter():
         base = logprobs_of(parts, answers)
-    return Reference([rendered(parts.tokenizer, messages) for messages in prompts], answers, logprobs, base)
+    chats = [rendered(parts.tokenizer, messages) for messages in prompts]
+    return Reference(chats, answers, logprobs, base, arguments(parts.tokenizer))
 
 
 def merge_into(loaded: LoadedModel, folder: Path) -> None:

@@ -23,6 +23,7 @@ import openai
 
 from realm_cli.engines.export import Check, Reference
 from realm_cli.engines.llama_cpp import Server, serving
+from realm_cli.engines.templates import THINK
 from realm_cli.protocols import Progress
 
 # Least share of equal greedy answers and largest mean gap, by the type of the file's weights. SmolLM2-135M, a trained
@@ -79,11 +80,13 @@ def ask(server: Server, reference: Reference, max_tokens: int, progress: Progres
         http_client=openai.DefaultHttpxClient(trust_env=False, timeout=SECONDS),
     )  # fmt: skip
 
+    extra = PLAIN | ({"chat_template_kwargs": dict(reference.template_args)} if reference.template_args else {})
+
     def once(messages: Any) -> Answer:
         return _read(
             client.chat.completions.create(
                 model="check", messages=messages, max_tokens=max_tokens, temperature=0.0, top_p=1.0, seed=0,
-                presence_penalty=0.0, frequency_penalty=0.0, logprobs=True, top_logprobs=LISTED, extra_body=PLAIN,
+                presence_penalty=0.0, frequency_penalty=0.0, logprobs=True, top_logprobs=LISTED, extra_body=extra,
             )
         )  # fmt: skip
 
@@ -130,8 +133,9 @@ def followed(ids: Sequence[int], tokens: Sequence[tuple[int, Mapping[int, float]
 
 
 def _same(ids: Sequence[int], text: str, answer: Answer) -> bool:
-    if answer.tokens is None:
-        return text == answer.text
+    if answer.tokens is None:  # a server may or may not give the <think> that the chat template wrote
+        ours, theirs = (part.removeprefix(THINK).lstrip() for part in (text, answer.text))
+        return ours == theirs
     return list(ids) == [chosen for chosen, _ in answer.tokens]
 
 

@@ -20,11 +20,12 @@ from realm_cli.engines.checkpoints import (
     resuming,
     save_adapter,
 )
-from realm_cli.engines.grpo_setup import check_plan
+from realm_cli.engines.grpo_setup import check_plan, check_room
 from realm_cli.engines.grpo_step import BEST_FILE, ROW_NORMED, TOKEN_NORMED, StepTrainer
 from realm_cli.engines.loading import LoadedModel
 from realm_cli.engines.parallel import END, Parted, join
 from realm_cli.engines.preflight import probe
+from realm_cli.engines.sampler import positions_of
 from realm_cli.errors import Alarm, EngineError
 from realm_cli.protocols import Probe, RlJob, TrainResult
 from realm_cli.recipe import EngineConfig, TrainRlConfig
@@ -55,6 +56,7 @@ class RouteGrpoTrainer:
         Ctrl-C and an alarm keep a checkpoint of the last complete step and are raised again. Raises EngineError.
         """
         check_plan(job)
+        check_room(job, self.loaded.tokenizer, positions_of(self.loaded.model), self.loaded.label)
         with quiet():
             model = attach_lora(self.loaded, self.config.lora, self.seed, checkpointing=self.config.grad_checkpointing)
             live = dataclasses.replace(self.loaded, model=model)

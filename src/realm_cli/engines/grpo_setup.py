@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import logging
+from typing import Any
+
 from trl import GRPOConfig
 
+from realm_cli.engines.batches import fitting
 from realm_cli.engines.callbacks import on_cuda, optimizer_name
+from realm_cli.engines.chat import encode_prompt
 from realm_cli.engines.loading import LoadedModel
 from realm_cli.errors import EngineError
 from realm_cli.protocols import RlJob
 from realm_cli.recipe import TrainRlConfig
+from realm_cli.records import PlanRow
+
+log = logging.getLogger(__name__)
+SPARE = 1024  # tokens that a chat template may add, at most
 
 
 def check_plan(job: RlJob) -> None:
@@ -19,6 +28,36 @@ def check_plan(job: RlJob) -> None:
             f"plan: {len(job.plan)} rows do not fit {job.steps} steps of {job.groups_per_step} groups in order "
             f"({want} rows); rebuild plan.jsonl"
         )
+
+
+def fitted(row: PlanRow, job: RlJob, tokenizer: Any, room: int) -> PlanRow:
+    """The row, without its routes where its prompt with them leaves no room for an answer."""
+    return row if _fits(row, tokenizer, room) or not row.routed else job.without_routes(row)
+
+
+def check_room(job: RlJob, tokenizer: Any, room: int, label: str) -> None:
+    """Say which rows of the plan are too long for the model. TooLong where all are, also without routes."""
+    long = [row for row in job.plan if not _fits(row, tokenizer, room)]
+    if not long:
+        return
+    out = [row for row in long if not _fits(fitted(row, job, tokenizer, room), tokenizer, room)]
+    if len(out) == len(job.plan):
+        lengths = [len(encode_prompt(tokenizer, row.messages)) + 1 for row in out]
+        fitting(lengths, room, label, lambda i: f"the prompt of {out[i].problem_id}")
+    bare = len(long) - len(out)
+    said = [f"{bare} show no routes"] if bare else []
+    said += [f"{len(out)} are left out (e.g. of problem {out[0].problem_id})"] if out else []
+    log.warning(
+        "train-rl: %d of %d planned prompts (e.g. %s) are longer than the %d tokens that %s can read: %s; "
+        "fewer or shorter routes (verify.k, rollout.max_tokens), shorter questions or a longer context keep them",
+        len(long), len(job.plan), long[0].id, room, label, ", ".join(said),
+    )  # fmt: skip
+
+
+def _fits(row: PlanRow, tokenizer: Any, room: int) -> bool:
+    if sum(len(m["content"].encode()) for m in row.messages) + SPARE < room:  # a token has a byte at least
+        return True
+    return len(encode_prompt(tokenizer, row.messages)) < room
 
 
 def trl_arguments(job: RlJob, config: TrainRlConfig, loaded: LoadedModel, seed: int) -> GRPOConfig:

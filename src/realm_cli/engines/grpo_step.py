@@ -33,16 +33,26 @@ from realm_cli.engines.checkpoints import (
     UpdateGuard,
     save_adapter,
 )
-from realm_cli.engines.grpo_setup import trl_arguments
+from realm_cli.engines.grpo_setup import fitted, trl_arguments
 from realm_cli.engines.loading import LoadedModel, encode_prompt, end_ids
 from realm_cli.engines.logprobs import row_logprobs
 from realm_cli.engines.memory import with_less
 from realm_cli.engines.parallel import END, SAMPLE, UPDATE, SharedGenerator, Team, sample_share
-from realm_cli.engines.sampler import LocalGenerator
+from realm_cli.engines.sampler import LocalGenerator, positions_of
 from realm_cli.engines.self_check import shares_prefix
 from realm_cli.engines.token_signal import signalled
 from realm_cli.errors import EngineError
-from realm_cli.protocols import Completion, Generator, GenRequest, Member, RlJob, SamplingParams, Scored, teaches
+from realm_cli.protocols import (
+    Completion,
+    Generator,
+    GenRequest,
+    Member,
+    RlJob,
+    SamplingParams,
+    Scored,
+    sampled,
+    teaches,
+)
 from realm_cli.recipe import EngineConfig, TrainRlConfig
 from realm_cli.records import PlanRow
 
@@ -103,7 +113,7 @@ class StepTrainer(AtomicCheckpoints, TrlTrainer):
 
     def training_step(self, model: Any, inputs: list[dict[str, Any]], num_items_in_batch: Any = None) -> torch.Tensor:
         """Sample, score, and accumulate the step's gradient. `inputs`: plan row indices, each repeated G times."""
-        plan = [self.job.revise(self.job.plan[item["row"]]) for item in inputs[:: self.job.group_size]]
+        plan = [self._revised(self.job.plan[item["row"]]) for item in inputs[:: self.job.group_size]]
         self.parts, self.discarded = {"seconds_sample": 0.0, "seconds_score": 0.0}, []
         self.groups = self._refilled(self._scored(plan), list(self.job.spares.get(plan[0].step, ())))
         self.clock = time.perf_counter()
@@ -167,7 +177,7 @@ class StepTrainer(AtomicCheckpoints, TrlTrainer):
         """Groups that teach nothing make room for spare rows, as far as these have any (DAPO 2503.14476)."""
         while spares and (dead := [i for i, group in enumerate(groups) if not self.teaches(group)]):
             taken = [spares.pop(0) for _ in dead[: len(spares)]]
-            found = self._scored([self.job.revise(row) for row in taken])
+            found = self._scored([self._revised(row) for row in taken])
             places = iter(dead)
             for group in found:
                 if not self.teaches(group):
@@ -187,10 +197,13 @@ class StepTrainer(AtomicCheckpoints, TrlTrainer):
     def _members(self, plan: PlanRow, scored: Sequence[Scored]) -> Sequence[Member]:
         return self.job.members(plan, scored) if self.config.routes_in_group and not plan.routed else ()
 
+    def _revised(self, row: PlanRow) -> PlanRow:
+        return fitted(self.job.revise(row), self.job, self.loaded.tokenizer, positions_of(self.model))
+
     def _sample(self, plan: Sequence[PlanRow]) -> list[list[Completion]]:
         """G completions per row, from the live policy; seeds from (seed, plan id, sample)."""
         requests = [GenRequest(key=row.id, messages=row.messages, n=self.job.group_size) for row in plan]
-        done: dict[int, list[Completion]] = dict(self.generator.generate(requests, self.params))
+        done: dict[int, list[Completion]] = dict(sampled(self.generator, requests, self.params))
         return [done[i] for i in range(len(plan))]
 
     def _with_end(self, completion: Completion) -> tuple[int, ...]:

@@ -15,7 +15,7 @@ from realm_cli.engines.loading import LoadedModel
 from realm_cli.engines.logprobs import row_logprobs
 from realm_cli.engines.sampler import LocalGenerator
 from realm_cli.engines.self_check import shares_prefix
-from realm_cli.protocols import GenRequest, Probe, SamplingParams
+from realm_cli.protocols import GenRequest, Probe, SamplingParams, sampled
 from realm_cli.recipe import EngineConfig, TrainRlConfig
 from realm_cli.records import PlanRow
 
@@ -28,7 +28,7 @@ def probe(
     params = SamplingParams(max_tokens=config.max_tokens, temperature=config.temperature, seed=seed)
     requests = [GenRequest(f"preflight/{row.id}", row.messages, n) for row in rows]
     with torch.random.fork_rng():
-        done = dict(generator.generate(requests, params))
+        done = dict(sampled(generator, requests, params))
         completions = [done[i] for i in range(len(rows))]
         ends = end_ids(loaded.tokenizer, loaded.model)
         trained = [

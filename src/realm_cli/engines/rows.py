@@ -8,17 +8,16 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 import numpy as np
 import torch
 
+from realm_cli.engines.decoding import Decoder
 from realm_cli.engines.drawing import choose, stream
+from realm_cli.engines.loading import LoadedModel
 from realm_cli.engines.vocabulary import without_unused
 from realm_cli.protocols import SamplingParams
-
-if TYPE_CHECKING:
-    from realm_cli.engines.sampler import LocalGenerator
 
 DROP_SHARE, REFILL_SHARE = 4, 8  # finished rows leave when they are 1/4 of the batch, 1/8 if others wait
 
@@ -33,10 +32,35 @@ class Row:
     key: str
 
 
+class Owner(Protocol):
+    """The generator that a batch draws for."""
+
+    loaded: LoadedModel
+    batch_rows: int
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+
+    def decoder(self, room: int, shared: bool) -> Decoder:
+        """A fresh decoder for rows of at most `room` new tokens."""
+
+    def kv_tokens(self) -> int:
+        """Tokens whose keys and values fit into the memory given."""
+
+    def over(
+        self, chosen: torch.Tensor, tokens: torch.Tensor, steps: torch.Tensor, stop: Sequence[str]
+    ) -> torch.Tensor:
+        """Which rows (B,) have ended."""
+
+    def max_length(self) -> int:
+        """Positions that the model has."""
+
+
 class Batch:
     """Rows in decoding, row b of every tensor being `rows[b]`, and those that wait."""
 
-    def __init__(self, owner: LocalGenerator, rows: Sequence[Row], params: SamplingParams, shared: bool) -> None:
+    def __init__(self, owner: Owner, rows: Sequence[Row], params: SamplingParams, shared: bool) -> None:
         self.owner, self.params = owner, params
         self.waiting = deque(rows)
         self.rows: list[Row] = []

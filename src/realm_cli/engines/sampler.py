@@ -207,8 +207,12 @@ class LocalGenerator:
 
     def max_length(self) -> int:
         """Positions that the model has."""
-        config = self.loaded.model.config.get_text_config()
-        return int(getattr(config, "max_position_embeddings", None) or 1 << 30)
+        return positions_of(self.loaded.model)
+
+
+def positions_of(model: Any) -> int:
+    """Token positions that a model has, prompt and answer together."""
+    return int(getattr(model.config.get_text_config(), "max_position_embeddings", None) or 1 << 30)
 
 
 @contextlib.contextmanager

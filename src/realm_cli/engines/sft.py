@@ -36,6 +36,7 @@ from realm_cli.engines.checkpoints import AtomicCheckpoints, UpdateGuard, newest
 from realm_cli.engines.loading import LoadedModel, end_ids
 from realm_cli.engines.memory import with_less
 from realm_cli.engines.parallel import END, UPDATE, Parted, Team, join
+from realm_cli.engines.sampler import positions_of
 from realm_cli.engines.sft_rows import Encoded, EpochOrder, encode_samples, micro_batch_size
 from realm_cli.protocols import MetricSink, TrainResult
 from realm_cli.recipe import SftConfig
@@ -155,11 +156,14 @@ class LoraSftTrainer:
         steps; Ctrl-C keeps the adapter as well and is raised again.
         """
         tokenizer = self.loaded.tokenizer
-        rows, dropped = encode_samples(
-            tokenizer, samples, self.config.max_length, list(end_ids(tokenizer, self.loaded.model))
-        )
+        limit = min(self.config.max_length, positions_of(self.loaded.model))
+        rows, dropped = encode_samples(tokenizer, samples, limit, list(end_ids(tokenizer, self.loaded.model)))
         if dropped:
-            log.warning("%d rows are longer than max_length and are left out: %s", len(dropped), ", ".join(dropped))
+            log.warning(
+                "%d of %d rows are longer than %d tokens and are left out: %s%s; %s",
+                len(dropped), len(samples), limit, ", ".join(dropped[:3]), ", ..." if len(dropped) > 3 else "",
+                "raise distill.sft.max_length" if limit == self.config.max_length else "the model reads no more",
+            )  # fmt: skip
         checkpoints, team = out_dir.parent / "checkpoints", join()
         steps = self._steps(len(rows), 1 if in_order else self.config.epochs)
         sink = LogSink(on_metrics)

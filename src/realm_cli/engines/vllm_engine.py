@@ -178,7 +178,7 @@ class VllmGenerator:
 
 
 def _batches(requests: Sequence[GenRequest], chosen: Sequence[int], size: int) -> Iterator[list[int]]:
-    """Indices of the chosen requests that have samples, in order, in batches of `size` samples or more but for the last."""
+    """Indices of the chosen requests that have samples, in order, in batches of at least `size` samples."""
     batch: list[int] = []
     samples = 0
     for i in chosen:

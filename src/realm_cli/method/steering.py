@@ -57,10 +57,10 @@ class Steering:
             if row.routed and envelope > 0:
                 draw = random.Random(f"{self.seed}/{row.id}/steering").random()
                 if draw >= row.lam / envelope:
-                    return self._without(row)
+                    return self.without_routes(row)
         known = self.problems.get(row.problem_id)
         if row.routed and self.gate is not None and known is not None and known >= self.gate:
-            return self._without(row)
+            return self.without_routes(row)
         return row
 
     def observe(self, samples: Sequence[Sample]) -> None:
@@ -87,7 +87,8 @@ class Steering:
             self.lam = min(self.lam, envelope)
         self._begun = max(self._begun, step)
 
-    def _without(self, row: PlanRow) -> PlanRow:
+    def without_routes(self, row: PlanRow) -> PlanRow:
+        """The same row as a bare one."""
         empty: dict[str, object] = {key: [] for key in ("shown", "shown_steps", "cut", "verdicts", "first_errors")}
         messages = bare_messages(self.questions[row.problem_id], self.style)
         plain = {"routed": False, "set_id": None, "answers_hidden": False, "messages": messages}

@@ -5,6 +5,7 @@ Usage: `text = model_card(run, adapter, kind="merged", check=lines)`; Markdown, 
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import shutil
@@ -50,7 +51,7 @@ def model_card(run: Path, adapter: Path, *, kind: str, folder: Path, check: Sequ
             "## Check of the merge" if kind == "merged" else "## Checks",
             "\n".join(f"- {_safe(line)}" for line in check),
         ]
-    parts += ["## How to load it", _load(base, kind, folder)]
+    parts += ["## How to load it", _load(base, kind, folder, _at(recipe, "prompt.template_args"))]
     return "\n\n".join(filter(None, parts)) + "\n"
 
 
@@ -157,9 +158,11 @@ def _limits(run: Path) -> str:
     )
 
 
-def _load(base: str, kind: str, folder: Path) -> str:
+def _load(base: str, kind: str, folder: Path, template_args: Mapping[str, Any] | None) -> str:
+    given = {key: value for key, value in (template_args or {}).items() if key.isidentifier() and key != "strftime_now"}
     if kind == "gguf":
-        return f"```sh\nllama-server --model {shlex.quote(str(folder))} --jinja --port 8080\n```"
+        more = f" --chat-template-kwargs {shlex.quote(json.dumps(given))}" if given else ""
+        return f"```sh\nllama-server --model {shlex.quote(str(folder))} --jinja{more} --port 8080\n```"
     imports = "from transformers import AutoModelForCausalLM, AutoTokenizer"
     imports += "\nfrom peft import PeftModel" if kind == "adapter" else ""
     name = str(folder)
@@ -170,7 +173,8 @@ def _load(base: str, kind: str, folder: Path) -> str:
     prompt = (
         f"tokenizer = AutoTokenizer.from_pretrained({name!r})\n"
         'chat = [{"role": "user", "content": "..."}]\n'
-        'ids = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt", return_dict=True)\n'
+        'ids = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt", return_dict=True'
+        f"{''.join(f', {key}={value!r}' for key, value in given.items())})\n"
         "print(tokenizer.decode(model.generate(**ids, max_new_tokens=512)[0]))"
     )
     return f"```python\n{imports}\n\n{code}\n{prompt}\n```"

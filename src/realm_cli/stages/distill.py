@@ -7,6 +7,7 @@ sft.jsonl, metrics.jsonl and adapter/.
 
 from __future__ import annotations
 
+import math
 import random
 import shutil
 from collections import Counter, defaultdict
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from realm_cli.artifacts import Appender, digest, iter_rows, read_rows, write_rows
-from realm_cli.errors import DataError
+from realm_cli.errors import DataError, TooLong
 from realm_cli.method import guidance
 from realm_cli.method.grading import Verdicts
 from realm_cli.method.rule_exposure import rule_fade, rule_question
@@ -154,7 +155,7 @@ def _filter(
             for c in cots
         ]
         cots = [
-            cot.model_copy(update={"nll_student": nll})
+            cot.model_copy(update={"nll_student": None if math.isnan(nll) else nll})
             for cot, nll in zip(cots, _nll(guide.scorer, pairs, progress), strict=True)
         ]
     options = guidance.FilterOptions(
@@ -177,11 +178,14 @@ def _filter(
 
 
 def _nll(scorer: NllScorer, pairs: Sequence[tuple[Sequence[Message], str]], progress: Progress) -> Iterator[float]:
-    """Each pair's loss under the student, some at a time: on a processor it takes minutes."""
+    """Each pair's loss under the student, some at a time: on a processor it takes minutes. nan: it is too long."""
     with progress("how hard the student finds them", len(pairs)) as advance:
         for at in range(0, len(pairs), NLL_ROWS):
             part = pairs[at : at + NLL_ROWS]
-            yield from scorer.nll(part)
+            try:
+                yield from scorer.nll(part)
+            except TooLong:
+                yield from [math.nan] * len(part)
             advance(len(part), "")
 
 

@@ -6,7 +6,7 @@ Reads problems (and routes for routed modes, drawn without labels); writes eval/
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from realm_cli.method.contamination import contamination
 from realm_cli.method.grading import Verdicts, told
 from realm_cli.method.parsing import Parsed, parse_completion
 from realm_cli.prompts import bare_messages, question_text, routed_messages, ruled_messages
-from realm_cli.protocols import Completion, Generator, GenRequest, NllScorer, Progress, Replay, SamplingParams
+from realm_cli.protocols import Completion, Generator, GenRequest, NllScorer, Progress, Replay, SamplingParams, sampled
 from realm_cli.records import Mode, Prediction, Problem, ShownRoute
 from realm_cli.run_folder import Stage
 from realm_cli.stages.failures import Failures, gaps
@@ -90,12 +90,14 @@ def run_eval(
             for mode, p, first, n in work
         ]
         with Appender(path) as out, progress(f"eval {label}", len(requests)) as advance:
-            for index, completions in generator.generate(requests, params):
+            for index, completions in sampled(generator, requests, params):
                 mode, problem, first, _ = work[index]
                 for sample, completion in enumerate(completions, first):
                     name = f"{label}/{mode}/{problem.id}/{sample}"
                     if completion.failure:
-                        failures.add(name, problem.id, generator.name, sample, completion.failure)
+                        failures.add(
+                            name, problem.id, generator.name, sample, completion.failure, lasting=completion.lasting
+                        )
                     else:
                         out.add(predict(stage, label, mode, problem, sample, completion, shown.get(problem.id, [])))
                 advance(1, "")
@@ -103,6 +105,8 @@ def run_eval(
     written = read_rows(path, Prediction, allow_empty=bool(failures.rows))
     failures.settle({row.id for row in written})
     failures.refuse(len(written) + len(failures.rows), None, "--resume")  # accuracies need all of them
+    if not written:
+        failures.refuse_nothing()
     # In an order that does not depend on which prediction came first, nor do the bootstrap's draws.
     place, turn = {p.id: i for i, p in enumerate(problems)}, {model: i for i, model in enumerate(models)}
     rows = [row for row in written if row.problem_id in place and row.model in models]
@@ -114,6 +118,7 @@ def run_eval(
     if scorer is not None:
         report["reliance"] = _reliance(stage, rows, problems, models, shown, scorer)
     report["contamination"] = _contamination(problems, training, rows)
+    report["left_out"] = _left_out(failures, models, seen, {row.id for row in problems})
     write_json(stage.path("report.json"), report)
     return Summary(
         "eval",
@@ -127,9 +132,27 @@ def run_eval(
             *cut_off(report, config.max_tokens),
             *weak_claims(report),
             *_contaminated(report["contamination"]),
+            *[
+                f"{n} problems are in no figure of {name}: nothing came of them"
+                for name, n in report["left_out"].items()
+            ],
+            *failures.notes("--resume"),
         ],
         files=[str(stage.path("report.json")), str(path)],
     )
+
+
+def _left_out(
+    failures: Failures, models: Mapping[str, ModelFactory], modes: Sequence[str], ids: Container[str]
+) -> dict[str, int]:
+    """Label and mode -> problems without figures there, as their prompts are too long."""
+    found: dict[str, set[str]] = defaultdict(set)
+    for row in failures.left_out:
+        for model in models:
+            for mode in modes if row.problem_id in ids else ():
+                if row.id == f"{model}/{mode}/{row.problem_id}/{row.sample}":
+                    found[f"{model}, {mode}"].add(row.problem_id)
+    return {name: len(problems) for name, problems in found.items()}
 
 
 def _reliance(

@@ -2,7 +2,8 @@
 
 Keys: `dev_bare`, `dev_bare/GROUP`; with routes `dev_routed`, `dev_autonomy` (bare as a share of routed accuracy, same
 problems), `dev_rescued` (right though no route shown is), `dev_misled` (gave the wrong answer that most routes give),
-`dev_verdicts` (balanced accuracy). Greedy, strict answers. The adapter is chosen by `dev_bare` alone.
+`dev_verdicts` (balanced accuracy). Greedy, strict answers; prompts that are too long for the model are left out. The
+adapter is chosen by `dev_bare` alone.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from realm_cli.method import answers, scoring
 from realm_cli.method.parsing import parse_completion
 from realm_cli.method.rewards import verdict_reward
 from realm_cli.prompts import bare_messages, question_text, routed_messages
-from realm_cli.protocols import Generator, GenRequest, SamplingParams
+from realm_cli.protocols import Generator, GenRequest, SamplingParams, sampled
 from realm_cli.recipe import Recipe
 from realm_cli.records import Problem, ShownRoute
 from realm_cli.stages.problems import spread
@@ -38,20 +39,25 @@ def make_evaluator(
         for p in routed:
             messages = routed_messages(question_text(p), routes[p.id], style=prompt.style, order=prompt.order)
             requests.append(GenRequest(f"{p.id}/routed", messages, problem=p))
-        texts = {index: done[0].text for index, done in generator.generate(requests, params)}
+        texts = {i: done[0].text for i, done in sampled(generator, requests, params) if not done[0].failure}
         right: dict[str, list[float]] = defaultdict(list)
         alone: dict[str, float] = {}
         for i, problem in enumerate(bare):
+            if i not in texts:  # its prompt is too long
+                continue
             alone[problem.id] = float(answers.is_correct(answers.strict_answer(texts[i]), problem))
             right["dev_bare"].append(alone[problem.id])
             if problem.group:
                 right[f"dev_bare/{problem.group}"].append(alone[problem.id])
         for i, problem in enumerate(routed, len(bare)):
+            if i not in texts:
+                continue
             for key, value in _with_routes(recipe, texts[i], problem, routes[problem.id]):
                 right[key].append(value)
         metrics = {key: fmean(values) for key, values in right.items()}
         if metrics.get("dev_routed"):
-            metrics["dev_autonomy"] = fmean(alone[p.id] for p in routed) / metrics["dev_routed"]
+            both = [alone[p.id] for i, p in enumerate(routed, len(bare)) if i in texts and p.id in alone]
+            metrics["dev_autonomy"] = fmean(both) / metrics["dev_routed"]
         return metrics
 
     return evaluate

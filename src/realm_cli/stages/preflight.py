@@ -15,6 +15,8 @@ Usage: `summary = check_start(stage, main_rows, trainer, score, say)`; raises Al
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import compress
 from statistics import fmean, pstdev
 
 from realm_cli.artifacts import write_json
@@ -37,6 +39,11 @@ def check_start(
     config = stage.recipe.train_rl
     rows = choose(plan, config.preflight.groups)
     probe = trainer.probe(rows, config.group_size)
+    tried = [done and not any(c.failure for c in done) for done in probe.completions]
+    if not any(tried):  # all too long for the model, which the trainer says; nothing is known of the others
+        return {}
+    rows = list(compress(rows, tried))
+    probe = replace(probe, completions=list(compress(probe.completions, tried)))
     groups = [score(row, done) for row, done in zip(rows, probe.completions, strict=True)]
     figures = measure(rows, groups, probe, lambda row, group: _members(row, group, config))
     dead, doubtful = judge(figures, config)

@@ -9,15 +9,17 @@ Written to verify/probes.jsonl row by row; a rerun continues. Both read only rou
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 
 from realm_cli.artifacts import Appender, iter_rows, read_rows
+from realm_cli.errors import TooLong
 from realm_cli.method.answers import is_correct, strict_answer
 from realm_cli.method.grading import filled
 from realm_cli.prompts import answer_start, bare_messages, question_text, solution_start
-from realm_cli.protocols import Generator, GenRequest, NllScorer, Progress, SamplingParams
+from realm_cli.protocols import Generator, GenRequest, NllScorer, Progress, SamplingParams, sampled
 from realm_cli.records import Probe, Problem, Route
 from realm_cli.run_folder import Stage
 
@@ -63,8 +65,21 @@ def _beliefs(
         for k in range(1, len(route.steps) + 1):
             pairs.append((messages, f"{problem.answer}</answer>"))
             prefills.append(answer_start(route.steps[:k]))
-    found = iter(scorer.nll(pairs, prefills))
-    return [[-value for value in islice(found, len(route.steps))] for route in routes]
+    try:
+        found = scorer.nll(pairs, prefills)
+    except TooLong:
+        found = [math.nan] * len(pairs)
+    return _whole(routes, (None if math.isnan(value) else -value for value in found))
+
+
+def _whole(routes: Sequence[Route], values: Iterable[float | None]) -> list[list[float] | None]:
+    """Each route's values, one a step; None for a route that is too long for the model with its prompt."""
+    ordered, out = iter(values), list[list[float] | None]()
+    for route in routes:
+        own = list(islice(ordered, len(route.steps)))
+        known = [value for value in own if value is not None]
+        out.append(known if len(known) == len(own) else None)
+    return out
 
 
 def _values(
@@ -74,7 +89,9 @@ def _values(
     params = SamplingParams(config.mc_max_tokens, config.mc_temperature, seed=stage.recipe.seed)
     requests = [request for route in routes for request in _requests(stage, problems, route, config.mc_n)]
     shares: dict[int, float] = {}
-    for index, completions in generator.generate(requests, params):
+    for index, completions in sampled(generator, requests, params):
+        if any(c.failure for c in completions):
+            continue
         request = requests[index]
         assert request.problem is not None
         right = [
@@ -82,8 +99,7 @@ def _values(
             for c in completions
         ]
         shares[index] = sum(right) / len(right)
-    ordered = iter(shares[i] for i in range(len(requests)))
-    return [list(islice(ordered, len(route.steps))) for route in routes]
+    return _whole(routes, (shares.get(i) for i in range(len(requests))))
 
 
 def _requests(stage: Stage, problems: Mapping[str, Problem], route: Route, n: int) -> Iterator[GenRequest]:

@@ -9,6 +9,7 @@ ours. Usage: `hint_reliance(scorer, rows, problems, shown, recipe.prompt)`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from math import isnan
 from statistics import fmean
 
 from realm_cli.method.parsing import parse_completion
@@ -44,7 +45,9 @@ def hint_reliance(
     if not pairs:
         return None, 0
     found = scorer.nll(pairs, prefills)
-    return fmean(bare - routed for routed, bare in zip(found[::2], found[1::2], strict=True)), len(pairs) // 2
+    gaps = [bare - routed for routed, bare in zip(found[::2], found[1::2], strict=True)]
+    gaps = [gap for gap in gaps if not isnan(gap)]  # what is too long for the model
+    return (fmean(gaps), len(gaps)) if gaps else (None, 0)
 
 
 def reliance_notes(found: Mapping[str, Mapping[str, float | int | None]], rows: Sequence[Prediction]) -> Iterator[str]:

@@ -32,7 +32,7 @@ def build_report(rows: Sequence[Prediction], *, seed: int, bootstrap: int, compa
             for group in sorted(groups, key=lambda g: g != "all"):
                 for first, second in combinations(models, 2):
                     one, two = cells.get((first, mode, group)), cells.get((second, mode, group))
-                    if one and two:
+                    if one and two and _by_problem(one).keys() & _by_problem(two).keys():
                         comparisons.append(_comparison(first, second, mode, group, one, two, seed, bootstrap))
     return {"results": results, "comparisons": comparisons, "autonomy": autonomy(results)}
 
@@ -209,7 +209,7 @@ def report_tables(report: dict[str, Any]) -> list[Table]:
             sizes = [cell["n"] for cell in own if cell]
             if sizes:
                 values = [interval(c["accuracy"], c["low"], c["high"]) if c else "-" for c in own]
-                rows.append([group, str(sizes[0]), *values])
+                rows.append([group, "/".join(dict.fromkeys(map(str, sizes))), *values])
         overall = [cells.get((model, "all")) for model in models]
         rows.append(["flexible %", "", *(percent(c["accuracy_flexible"]) if c else "-" for c in overall)])
         rows.append(["format %", "", *(percent(c["format_ok"]) if c else "-" for c in overall)])

@@ -23,7 +23,7 @@ from realm_cli.method.bridge import mentions_routes
 from realm_cli.method.parsing import parse_completion
 from realm_cli.method.steps import parse_route
 from realm_cli.prompts import question_text, route_messages, routed_messages
-from realm_cli.protocols import Completion, Generator, GenRequest, Progress, Replay, SamplingParams
+from realm_cli.protocols import Completion, Generator, GenRequest, Progress, Replay, SamplingParams, sampled
 from realm_cli.records import Bucket, Problem, Route, RouteSet
 from realm_cli.run_folder import Stage
 from realm_cli.stages.failures import Failures, gaps
@@ -68,13 +68,15 @@ def run_rollout(
         stage.same_settings(generator.name, getattr(generator, "settings", None))
         params = SamplingParams(config.max_tokens, config.temperature, config.top_p, seed=stage.recipe.seed)
         with Appender(path) as out, progress(f"routes of {source}", len(requests)) as advance:
-            for index, completions in generator.generate(requests, params):
+            for index, completions in sampled(generator, requests, params):
                 request, k = asked[index]
                 assert request.problem is not None
                 for sample, completion in enumerate(completions, request.first_sample):
                     if completion.failure:
                         name = f"{request.problem.id}/{source}/{sample}"
-                        failures.add(name, request.problem.id, source, sample, completion.failure)
+                        failures.add(
+                            name, request.problem.id, source, sample, completion.failure, lasting=completion.lasting
+                        )
                         continue
                     own = _own_solution(stage, completion.text, k) if k else completion.text
                     whole = replace(completion, text=own or completion.text)
@@ -86,6 +88,7 @@ def run_rollout(
     failures.settle({route.id for route in routes})
     if not routes:
         failures.refuse(wanted, None, "the same command")
+        failures.refuse_nothing()
         raise DataError(f"{path}: no route was sampled; give at least one --model and one problem")
     path = stage.path("problems.jsonl")
     earlier = read_rows(path, Problem) if path.exists() else []  # of a rollout over more or other problems

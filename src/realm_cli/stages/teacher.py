@@ -13,7 +13,7 @@ from realm_cli.errors import DataError
 from realm_cli.method.answers import is_correct
 from realm_cli.method.steps import parse_route
 from realm_cli.prompts import teacher_messages
-from realm_cli.protocols import Generator, GenRequest, NllScorer, Progress, Replay, SamplingParams
+from realm_cli.protocols import Generator, GenRequest, NllScorer, Progress, Replay, SamplingParams, sampled
 from realm_cli.records import GuidedCoT, Problem
 from realm_cli.run_folder import Stage
 from realm_cli.stages.failures import Failures, gaps
@@ -57,6 +57,7 @@ def collect_cots(stage: Stage, problems: Sequence[Problem], guide: Guide, progre
         failures.settle({cot.id for cot in have})
         failures.refuse(len(problems) * tries, stage.recipe.engine.server.max_failed, "--resume")
     if not have:
+        failures.refuse_nothing()
         raise DataError(f"{path}: the teacher {guide.teacher.name} wrote nothing for {len(problems)} problems")
     ids = {problem.id for problem in problems}
     order = {problem.id: i for i, problem in enumerate(problems)}
@@ -92,14 +93,16 @@ def _ask(
     stage.same_settings(guide.teacher.name, getattr(guide.teacher, "settings", None))
     label = f"teacher {guide.teacher.name}" + (" (label shown)" if with_label else "")
     with Appender(stage.path("teacher.jsonl")) as out, progress(label, len(requests)) as advance:
-        for index, completions in guide.teacher.generate(requests, params):
+        for index, completions in sampled(guide.teacher, requests, params):
             request = requests[index]
             problem = request.problem
             assert problem is not None
             for sample, completion in enumerate(completions, request.first_sample):
                 name = f"{problem.id}/{kind}/{sample}"
                 if completion.failure:
-                    failures.add(name, problem.id, guide.teacher.name, sample, completion.failure)
+                    failures.add(
+                        name, problem.id, guide.teacher.name, sample, completion.failure, lasting=completion.lasting
+                    )
                     continue
                 steps, answer = parse_route(completion.text)
                 out.add(

@@ -209,6 +209,7 @@ def run_train_rl(
             out_dir=stage.path("adapter"),
             resume=resume,
             revise=steering.revise,
+            without_routes=steering.without_routes,
             members=choose_members,
             contrast=make_contrast(recipe, problems),
         )
