@@ -35,6 +35,7 @@ class StudentConfig(Block):
     quant: Literal["auto", "none", "nf4"] = "auto"  # auto: nf4 on CUDA, none on the CPU
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"  # auto: bfloat16 on CUDA, float32 on the CPU
     trust_remote_code: bool = False
+    template_args: dict[str, bool | int | float | str] = {}  # for chat templates of local models
 
 
 class DataConfig(Block):
@@ -54,7 +55,6 @@ class PromptConfig(Block):
 
     style: Literal["full", "terse"] = "full"
     order: Literal["verify_first", "solve_first"] = "verify_first"
-    template_args: dict[str, bool | int | float | str] = {}  # for chat templates of local models: enable_thinking, ...
 
 
 class LoraSettings(Block):

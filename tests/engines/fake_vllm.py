@@ -27,6 +27,7 @@ class SamplingParams:
     stop_token_ids: list[int] | None = None
     max_tokens: int | None = 16
     skip_special_tokens: bool = True
+    logit_bias: dict[int, float] | None = None
 
 
 @dataclass
@@ -89,6 +90,8 @@ def fake_vllm(calls: Calls, *, context: int = 256) -> types.ModuleType:
             while len(ids) < (wish.max_tokens or 16) and len(prompt) + len(ids) < self.room:
                 with torch.no_grad():
                     logits = self.net(torch.tensor([prompt + ids])).logits[0, -1]
+                for i, bias in (wish.logit_bias or {}).items():
+                    logits[i] += bias
                 if wish.temperature > 0:
                     chosen = torch.multinomial((logits / wish.temperature).softmax(-1), 1, generator=draw)
                 else:

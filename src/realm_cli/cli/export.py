@@ -155,7 +155,7 @@ def _merge(context: Context, adapter: Path, folder: Path, dtype: str, prompts: i
     student = recipe.student
     return export_merged(
         student.model, adapter, folder, asked, dtype=dtype, max_tokens=recipe.eval.max_tokens,
-        trust=student.trust_remote_code, template_args=recipe.prompt.template_args,
+        trust=student.trust_remote_code, template_args=recipe.student.template_args,
     )  # fmt: skip
 
 

@@ -96,7 +96,7 @@ def _lengths(context: Context, problems: list[Problem]) -> tuple[Lengths, list[l
 
     def longest(prompts: list[list[Message]]) -> int:
         longest_first = sorted(prompts, key=lambda p: -sum(len(m["content"]) for m in p))[:32]
-        trust, args = student.trust_remote_code, recipe.prompt.template_args
+        trust, args = student.trust_remote_code, recipe.student.template_args
         return max(prompt_lengths(student.model, longest_first, trust_remote_code=trust, template_args=args))
 
     questions = {problem.id: question_text(problem) for problem in problems}

@@ -132,5 +132,5 @@ def _load(name: str, recipe: Recipe, adapter: Path | None, trainable: bool) -> L
         device=recipe.engine.device,
         adapter=adapter,
         trainable=trainable,
-        template_args=recipe.prompt.template_args,
+        template_args=recipe.student.template_args,
     )

@@ -6,8 +6,8 @@ Usage: `use_arguments(tokenizer, {"enable_thinking": False})`; `check_template(t
 
 Notes. (1) A role whose text a template leaves out, or refuses, gets it as a list of parts ({"type": "text"}) where that
 helps. (2) Without a system turn, the system's text goes in front of the user's. (3) Where a template writes no
-generation prompt, the head of its assistant turns takes its place. (4) Template arguments (`prompt.template_args`) hold
-for every rendering; `strftime_now` as a text stands for today's date.
+generation prompt, the head of its assistant turns takes its place. (4) Arguments (`student.template_args`) hold for
+every rendering; `strftime_now` as a text stands for today's date.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from jinja2 import Environment, TemplateError, meta
+from jinja2 import Environment, TemplateError, meta, nodes
 from transformers import AutoTokenizer
 
 from realm_cli.engines.sources import first_line
@@ -34,7 +34,10 @@ _QUESTION = f"{_MARK}\n{THINK}\n{_ASKED}\n</think>\n{_LAST}"  # holds a thought'
 _OPENED = re.compile(r"<think>\s{0,8}\Z")
 _FRAME = re.compile(r"[<\[|]\S{0,40}\w")  # <|user|>, [INST]: not plain words (User:), which any text may hold
 _OURS = re.compile(r"</?(?:think|check|answer)>")  # of the form that we ask for, which some templates put into a turn
+_ONE_DAY = "{%- macro strftime_now(form) -%}{{ realm_day }}{%- endmacro -%}"
 _ARGUMENTS = "realm_template_args"  # on the tokenizer
+_GENERATION = re.compile(r"\{%-?\s{0,8}(?:end)?generation\s{0,8}-?%\}")
+_GIVEN = {"messages", "tools", "documents", "add_generation_prompt", "raise_exception", "namespace", "range", "dict"}
 _MEND = "mend chat_template in tokenizer_config.json, or choose another model"
 
 
@@ -62,7 +65,7 @@ def use_arguments(tokenizer: Any, given: Mapping[str, Any]) -> None:
     taken = set(inspect.signature(type(tokenizer).apply_chat_template).parameters) | {"messages"}
     for name in given:
         if name in taken:
-            raise ConfigError(f"prompt.template_args.{name}: not a template's own argument; leave it out")
+            raise ConfigError(f"student.template_args.{name}: not a template's own argument; leave it out")
     setattr(tokenizer, _ARGUMENTS, dict(given))
 
 
@@ -80,8 +83,8 @@ def render(
         for row in rows
     ]
     given = arguments(tokenizer)
-    if isinstance(today := given.get("strftime_now"), str):
-        given["strftime_now"] = lambda form: today
+    if isinstance(day := given.pop("strftime_now", None), str):
+        given |= {"chat_template": _ONE_DAY + tokenizer.get_chat_template(), "realm_day": day}
     return str(tokenizer.apply_chat_template(shaped, tokenize=False, add_generation_prompt=prompt, **given))
 
 
@@ -212,13 +215,14 @@ def _remarks(tokenizer: Any, turn: Turn) -> list[str]:
     if _dated(tokenizer, turn):
         found.append(
             "its chat template writes today's date, so another day gives other prompts; "
-            'to keep one: --set prompt.template_args.strftime_now="26 Jul 2024"'
+            'to keep one: --set student.template_args.strftime_now="26 Jul 2024"'
         )
-    known = _reads(tokenizer)
-    for name in arguments(tokenizer) if known is not None else ():
-        if name not in (known or ()):
-            names = ", ".join(sorted(known or ())) or "none"
-            found.append(f"its chat template does not read prompt.template_args.{name}; it reads: {names}")
+    read, listed = _reads(tokenizer)
+    for name in arguments(tokenizer) if read else ():
+        if name not in read:
+            found.append(
+                f"its chat template does not read student.template_args.{name}; it reads: {', '.join(listed) or 'none'}"
+            )
     return found
 
 
@@ -234,14 +238,14 @@ def _dated(tokenizer: Any, turn: Turn) -> bool:
         setattr(tokenizer, _ARGUMENTS, given)
 
 
-def _reads(tokenizer: Any) -> set[str] | None:
-    """Arguments that the template reads beside those that the library gives; None where that cannot be told."""
+def _reads(tokenizer: Any) -> tuple[set[str], list[str]]:
+    """(all names that the template may read from outside, its own arguments among them); nothing where none can say."""
     try:
-        text = tokenizer.get_chat_template()
-        tree = Environment(extensions=["jinja2.ext.loopcontrols"]).parse(
-            re.sub(r"\{%-?\s{0,8}(?:end)?generation\s{0,8}-?%\}", "", text)
-        )
+        text = _GENERATION.sub("", tokenizer.get_chat_template())  # a tag of the library's, not of Jinja
+        tree = Environment(extensions=["jinja2.ext.loopcontrols"]).parse(text)
     except (TemplateError, ValueError, TypeError, AttributeError):
-        return None
-    own = {"messages", "tools", "documents", "add_generation_prompt", "raise_exception", "namespace", "range"}
-    return meta.find_undeclared_variables(tree) - own - set(tokenizer.special_tokens_map)
+        return set(), []
+    read = meta.find_undeclared_variables(tree) | {"messages"}
+    made = {name.name for name in tree.find_all(nodes.Name) if name.ctx == "store"}
+    asked = {test.node.name for test in tree.find_all(nodes.Test) if isinstance(test.node, nodes.Name)}
+    return read, sorted(read - (made - asked) - _GIVEN - set(tokenizer.special_tokens_map))

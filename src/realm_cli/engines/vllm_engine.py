@@ -77,7 +77,7 @@ class VllmGenerator:
             recipe.engine.vllm,
             trust_remote_code=recipe.student.trust_remote_code,
             seed=recipe.seed,
-            template_args=recipe.prompt.template_args,
+            template_args=recipe.student.template_args,
         )
 
     def _read(self) -> tuple[Any, Any]:

@@ -51,7 +51,7 @@ def model_card(run: Path, adapter: Path, *, kind: str, folder: Path, check: Sequ
             "## Check of the merge" if kind == "merged" else "## Checks",
             "\n".join(f"- {_safe(line)}" for line in check),
         ]
-    parts += ["## How to load it", _load(base, kind, folder, _at(recipe, "prompt.template_args"))]
+    parts += ["## How to load it", _load(base, kind, folder, _at(recipe, "student.template_args"))]
     return "\n\n".join(filter(None, parts)) + "\n"
 
 
