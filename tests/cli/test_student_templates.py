@@ -62,12 +62,12 @@ def test_a_whole_run_under_an_opened_thought(world: Path, realm: Realm, tiny_stu
     """Rollout, distillation and RL: texts hold one `<think>`, rewards see the form, sampler and trainer agree."""
     thinking_student(Path("opened"), tiny_student)
     common = ["--run", "n", "--set", "student.model=opened", *TERSE, "--problems", "d/problems.jsonl"]
-    result = realm("rollout", *common, "-m", "student", *SOLVERS, "--n", 2, "--limit", 12)
+    result = realm("rollout", *common, "-m", "student", *SOLVERS, "--n", 2, "--limit", 24)
     assert result.code == 0, result.err
     own = [row for row in rows(Path("n/rollout/routes.jsonl")) if row["source"] == "hf:opened"]
-    assert len(own) == 24 and all(row["text"].startswith("<think>\n") for row in own)
+    assert len(own) == 48 and all(row["text"].startswith("<think>\n") for row in own)
     assert all(row["text"].count("<think>") == 1 for row in own)
-    assert sum(len(row["steps"]) > 1 for row in own) >= 20
+    assert sum(len(row["steps"]) > 1 for row in own) >= 40
     assert realm("verify", *common[:8]).code == 0
     result = realm("distill", *common, "--teacher", "oracle", "--set", "data.domain=rulebook",
                    "--set", "distill.limit=8", "--set", "distill.sft.max_steps=2")  # fmt: skip
@@ -88,7 +88,7 @@ def test_a_whole_run_under_an_opened_thought(world: Path, realm: Realm, tiny_stu
     for row in samples:
         assert row["completion"].startswith("<check>\n" if row["routed"] else "<think>\n")
         assert row["completion"].count("<think>") <= 1
-    assert sum(row["r_fmt"] > 0 for row in samples) >= 12
+    assert sum(row["r_fmt"] > 0 for row in samples) >= 8
     metrics = rows(Path("n/train_rl/metrics.jsonl"))
     gaps = [row["sampler_trainer_gap"] for row in metrics if "sampler_trainer_gap" in row]
     assert gaps and max(gaps) < 1e-4

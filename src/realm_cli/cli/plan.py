@@ -10,6 +10,8 @@ import typer
 from realm_cli.cli.options import JsonOpt, ProblemsOpt, RecipeOpt, RunOpt, SetOpt
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from realm_cli.cli.context import Context
     from realm_cli.protocols import Speeds
     from realm_cli.records import Message, Problem
@@ -115,11 +117,17 @@ def _lengths(context: Context, problems: list[Problem]) -> tuple[Lengths, list[l
     mixed = any(recipe.distill.mix.get(kind) for kind in ("mrpv", "lemma"))
     row = (routed if mixed else bare) + recipe.distill.max_tokens
     if sft.exists():
-        written = [[*s.messages, {"role": "assistant", "content": s.completion}] for s in read_rows(sft, SFTSample)]
+        written = [_as_one(s.messages, s.completion) for s in read_rows(sft, SFTSample)]
         row, known = longest(written), [*known, sft]
     source = " and ".join(str(path) for path in known)
     source = f"as in {source}" if known else "bounds by the recipe's limits; after `realm verify` those of its files"
     return Lengths(bare, routed, row, source), prompts
+
+
+def _as_one(messages: Sequence[Message], completion: str) -> list[Message]:
+    """Prompt and completion as a user's text, of which no chat template takes anything out."""
+    *before, last = messages
+    return [*before, {**last, "content": f"{last['content']}\n{completion}"}]
 
 
 def _speeds(context: Context, prompts: list[list[Message]]) -> Speeds:

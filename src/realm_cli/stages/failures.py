@@ -78,7 +78,7 @@ class Failures:
         failed = [row for row in self.rows.values() if not row.lasting]
         if failed and len(failed) > (allowed or 0.0) * total:
             hint = "" if allowed is None else " (engine.server.max_failed: how many may fail)"
-            if again_and_again := {row.problem_id for row in self.rows.values() if row.runs > 1}:
+            if again_and_again := {row.problem_id for row in failed if row.runs > 1}:
                 first = min(again_and_again)
                 hint += f"; {len(again_and_again)} problems failed in an earlier run too, such as {first}: "
                 hint += "mend the cause, or leave them out of the problems"
@@ -109,7 +109,10 @@ def _told(rows: Sequence[FailedSample], total: int | None = None) -> str:
 
 
 def _why(rows: Sequence[FailedSample]) -> str:
-    reasons = Counter(row.reason for row in rows).most_common()
+    like: dict[str, str] = {}  # told as the first one was
+    for row in rows:
+        like.setdefault(_kind(row.reason), row.reason)
+    reasons = Counter(like[_kind(row.reason)] for row in rows).most_common()
     why = ", ".join(f"{n} x {reason}" for reason, n in reasons[:2])
     if len(reasons) > 2:
         why += f", {sum(n for _, n in reasons[2:])} for {len(reasons) - 2} other reasons"
