@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,8 +17,8 @@ from realm_cli.engines.drawing import choose
 from realm_cli.engines.loading import LoadedModel, encode_completion, encode_prompt, end_ids, load_model
 from realm_cli.engines.sampler import LocalGenerator
 from realm_cli.engines.self_check import shares_prefix
-from realm_cli.errors import EngineError
-from realm_cli.protocols import Completion, GenRequest, SamplingParams
+from realm_cli.errors import EngineError, TooLong
+from realm_cli.protocols import Completion, GenRequest, SamplingParams, sampled
 
 Make = Callable[..., LoadedModel]
 QUESTIONS = ["hi", "What is 12 + 30?", "a", "Name the fee of a parcel of 3 kg to zone 2, please.", "x = 4; y = ?"]
@@ -214,6 +215,39 @@ def test_the_models_length_is_the_end(make_loaded: Make) -> None:
     assert got[1].n_tokens <= 48 - prompt - len(" there")
     with pytest.raises(EngineError, match=r"toy-llama: the prompt of q0 takes \d+ of 48 token positions; show fewer"):
         run(loaded, ask("long " * 20), SamplingParams(4))
+
+
+def test_one_prompt_that_is_too_long_fails_alone(make_loaded: Make) -> None:
+    loaded = make_loaded(max_position_embeddings=48)
+    requests = ask("hi", "long " * 20, "hi there", n=2)
+    done = dict(LocalGenerator(loaded).generate(requests, SamplingParams(4, 1.0)))
+    assert sorted(done) == [0, 1, 2] and not any(c.failure for i in (0, 2) for c in done[i])
+    for completion in done[1]:
+        assert (completion.text, completion.token_ids, completion.truncated, completion.lasting) == ("", (), True, True)
+        assert completion.failure == "its prompt is longer than the 48 tokens that toy-llama can read"
+    alone = [requests[0], requests[2]]  # the others' draws are not changed by it
+    assert [done[0], done[2]] == [c for _, c in sorted(LocalGenerator(loaded).generate(alone, SamplingParams(4, 1.0)))]
+
+
+def test_all_prompts_too_long_is_said_and_can_be_taken_as_failures(make_loaded: Make) -> None:
+    generator = LocalGenerator(make_loaded(max_position_embeddings=48))
+    requests = ask("long " * 20, "longer " * 20, n=3)
+    with pytest.raises(
+        TooLong, match=r"^model toy-llama: all 2 are too long, e.g. the prompt of q0 takes 1\d\d of 48 "
+    ):
+        list(generator.generate(requests, SamplingParams(4)))
+    done = dict(sampled(generator, requests, SamplingParams(4)))
+    assert [len(done[i]) for i in (0, 1)] == [3, 3] and all(c.lasting for i in done for c in done[i])
+    assert list(sampled(generator, [], SamplingParams(4))) == []
+
+
+def test_a_score_that_is_too_long_is_no_number(make_loaded: Make) -> None:
+    generator = LocalGenerator(make_loaded(max_position_embeddings=48))
+    short, long = [{"role": "user", "content": "hi"}], [{"role": "user", "content": "long " * 20}]
+    found = generator.nll([(short, "ab"), (long, "ab"), (short, "cd")])
+    assert math.isnan(found[1]) and [found[0], found[2]] == generator.nll([(short, "ab"), (short, "cd")])
+    with pytest.raises(TooLong, match="a prompt with its completion takes"):
+        generator.nll([(long, "ab")])
 
 
 def test_results_come_as_chunks_finish(make_loaded: Make) -> None:

@@ -14,7 +14,7 @@ from realm_cli.cli.app import main
 from realm_cli.engines.build import build_generator
 from realm_cli.engines.loading import encode_prompt, end_ids, load_model
 from realm_cli.engines.sampler import LocalGenerator
-from realm_cli.errors import ConfigError, EngineError
+from realm_cli.errors import ConfigError, EngineError, TooLong
 from realm_cli.protocols import Completion, GenRequest, SamplingParams
 from realm_cli.recipe import Recipe, load_recipe
 
@@ -113,10 +113,35 @@ def test_a_prefill_is_continued(model_dir: Path, vllm: Calls) -> None:
 
 
 def test_what_vllm_refuses_is_one_line(model_dir: Path, vllm: Calls) -> None:
-    with pytest.raises(EngineError, match=r"^model vllm:.*: vLLM cannot answer \(The decoder prompt"):
+    with pytest.raises(
+        EngineError, match=r"^model vllm:.*: the prompt of q0 takes \d+ of 3 .*; raise engine.vllm.context"
+    ):
         run(model_dir, requests(1), SamplingParams(max_tokens=2), context=3)
     with pytest.raises(EngineError, match=r"vLLM does not start \(World size exceeds the GPUs\); see engine.vllm"):
         run(model_dir, requests(1), SamplingParams(max_tokens=2), tensor_parallel=64)
+
+
+def test_one_prompt_that_is_too_long_fails_alone(model_dir: Path, vllm: Calls) -> None:
+    asked = [*requests(2), GenRequest("long", [{"role": "user", "content": "long " * 30}], n=2)]
+    short, long = run(model_dir, asked, SamplingParams(max_tokens=2), context=64)
+    assert not any(done.failure for done in short) and all(done.lasting for done in long)
+    assert long[0].failure == f"its prompt is longer than the 64 tokens that vllm:{model_dir} can read"
+    said = r"^model vllm:.*: the prompt of long takes 1\d\d of 64 token positions; raise engine.vllm.context"
+    with pytest.raises(TooLong, match=said):
+        run(model_dir, asked[1:], SamplingParams(max_tokens=2), context=64)
+
+
+def test_a_thought_that_the_template_opens_is_in_the_text(model_dir: Path, vllm: Calls) -> None:
+    file = model_dir / "chat_template.jinja"
+    file.write_text(file.read_text().replace("<s>assistant\n{% endif %}", "<s>assistant\n<think>\n{% endif %}"))
+    greedy = SamplingParams(max_tokens=12, temperature=0.0)
+    own = dict(LocalGenerator(load_model(str(model_dir))).generate(requests(1, 1), greedy))
+    found = run(model_dir, requests(1, 1), greedy)
+    for i, (done,) in enumerate(found):
+        assert done.text.startswith("<think>\n") and (done.text, done.token_ids) == (
+            own[i][0].text,
+            own[i][0].token_ids,
+        )
 
 
 def test_only_frozen_whole_models(model_dir: Path, vllm: Calls) -> None:

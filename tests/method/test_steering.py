@@ -111,6 +111,20 @@ def test_rows_without_routes_are_plain_bare_rows() -> None:
             assert row.messages == [{"role": "user", "content": f"What is {row.problem_id[1:]} + 1?"}]
 
 
+def test_a_row_loses_its_routes_and_nothing_else() -> None:
+    row = next(row for row in plan("none", steps=1) if row.routed)
+    bare = steering().without_routes(row)
+    assert (bare.id, bare.problem_id, bare.lam, bare.routed, bare.shown) == (row.id, row.problem_id, row.lam, False, [])
+    assert bare.messages == [{"role": "user", "content": f"What is {row.problem_id[1:]} + 1?"}]
+
+
+@given(st.integers(0, 599))
+def test_a_row_without_routes_stays_as_it_is(index: int) -> None:
+    rule, row = steering(), plan()[index]
+    assert rule.without_routes(rule.without_routes(row)) == rule.without_routes(row)
+    assert not rule.without_routes(row).routed
+
+
 def test_the_gate_looks_at_each_problem() -> None:
     rule = steering("none", gate=0.5)
     rows = plan("none", fade=0)

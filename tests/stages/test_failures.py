@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fakes import ScriptedGenerator, no_progress
-from realm_cli.errors import EngineError
+from realm_cli.errors import EngineError, TooLong
 from realm_cli.protocols import Completion, GenRequest, SamplingParams
 from realm_cli.stages.evaluate import run_eval
-from realm_cli.stages.failures import Failures, gaps
+from realm_cli.stages.failures import Failures, gaps, pending
 from realm_cli.stages.rollout import run_rollout
 from realm_cli.stages.summary import Summary
 from realm_cli.stages.teacher import Guide, collect_cots
@@ -156,3 +156,93 @@ def test_accuracies_need_every_prediction(tmp_path: Path) -> None:
 
 def test_completions_have_no_failure_unless_told() -> None:
     assert not Completion("x").failure and replace(Completion("x"), failure="y").failure == "y"
+
+
+class Short(ScriptedGenerator):
+    """Cannot read the prompts of some problems; TooLong where these are all that it is asked for."""
+
+    closed: frozenset[str] = frozenset()
+    reason = "its prompt is longer than the 9 tokens that far can read"
+
+    def generate(
+        self, requests: Sequence[GenRequest], params: SamplingParams
+    ) -> Iterator[tuple[int, list[Completion]]]:
+        names = [request.problem.id if request.problem else "" for request in requests]
+        if requests and self.closed.issuperset(names):
+            raise TooLong("model far: all are too long", reason=self.reason)
+        for index, row in super().generate(requests, params):
+            refused = [Completion("", truncated=True, failure=self.reason, lasting=True)] * len(row)
+            yield index, refused if names[index] in self.closed else row
+
+
+def short(*closed: str) -> Short:
+    generator = Short({"*": [bare_right(0)]}, name="far")
+    generator.closed = frozenset(closed)
+    return generator
+
+
+TOLD = (
+    "2 samples of 1 problems are left out, e.g. of p1: 2 x its prompt is longer than the 9 tokens that far can read; "
+)
+
+
+def test_a_prompt_that_is_too_long_is_left_out_of_a_rollout(tmp_path: Path) -> None:
+    stage = stage_in(tmp_path, "rollout", append=True, rollout={"n": 2})
+    names = frozenset({"far"})
+    done = run_rollout(stage, PROBLEMS, [short("p1")], self_names=names, progress=no_progress)
+    assert done.data["routes"] == 6 and done.notes[-1].startswith(TOLD)
+    assert "verify.k" in done.notes[-1] and "longer context" in done.notes[-1]
+    rows = load(tmp_path / "rollout" / "errors.jsonl")
+    assert [(row["id"], row["lasting"], row["runs"]) for row in rows] == [("p1/far/0", True, 1), ("p1/far/1", True, 1)]
+    again = run_rollout(stage, PROBLEMS, [short("p1")], self_names=names, progress=no_progress)  # p1 alone is asked for
+    assert again.data["routes"] == 6 and again.notes[-1].startswith(TOLD)
+    longer = run_rollout(stage, PROBLEMS, [short()], self_names=names, progress=no_progress)
+    assert longer.data["routes"] == 8 and not (tmp_path / "rollout" / "errors.jsonl").exists()
+
+
+def test_nothing_but_prompts_that_are_too_long_is_an_error(tmp_path: Path) -> None:
+    every = short("p0", "p1", "p2", "p3")
+    stage = stage_in(tmp_path, "rollout", append=True, rollout={"n": 2})
+    with pytest.raises(
+        EngineError, match=r"rollout/errors.jsonl: 8 samples of 4 problems are left out, e.g. of p0: 8 x"
+    ):
+        run_rollout(stage, PROBLEMS, [every], self_names=frozenset(), progress=no_progress)
+    stage = stage_in(tmp_path, "distill", distill={"n": 2, "teacher": "far"})
+    with pytest.raises(EngineError, match=r"distill/errors.jsonl: 8 samples of 4 problems are left out"):
+        collect_cots(stage, PROBLEMS, Guide(every), no_progress)
+    stage = stage_in(tmp_path, "eval")
+    with pytest.raises(EngineError, match=r"eval/errors.jsonl: 4 samples of 4 problems are left out"):
+        run_eval(stage, PROBLEMS, {"m": lambda: every}, None, modes=["bare"], compare=False, progress=no_progress)
+
+
+def test_a_teacher_goes_on_with_the_others(tmp_path: Path) -> None:
+    stage = stage_in(tmp_path, "distill", distill={"n": 2, "teacher": "far"})
+    cots = collect_cots(stage, PROBLEMS, Guide(short("p1")), no_progress)
+    assert {cot.problem_id for cot in cots} == {"p0", "p2", "p3"}
+    path = tmp_path / "distill" / "errors.jsonl"
+    assert Failures(path).notes("--resume")[0].startswith(TOLD) and not pending(path)
+    failures = Failures(path)
+    failures.add("x", "p0", "far", 0, "status 500")
+    failures.settle(set())
+    assert pending(path)
+    assert [note.split(";")[0] for note in Failures(path).notes("--resume")] == [
+        "1 samples failed: 1 x status 500", TOLD.split(";")[0],
+    ]  # fmt: skip
+
+
+def test_eval_tells_what_is_in_no_figure_and_compares_the_rest(tmp_path: Path) -> None:
+    stage = stage_in(tmp_path, "eval")
+    models = {"a": lambda: short("p1"), "b": lambda: short("p0", "p2")}
+    done = run_eval(stage, PROBLEMS, models, None, modes=["bare"], compare=True, progress=no_progress)
+    assert done.data["left_out"] == {"a, bare": 1, "b, bare": 2}
+    assert {cell["model"]: cell["n"] for cell in done.data["results"] if cell["group"] == "all"} == {"a": 3, "b": 2}
+    assert done.data["comparisons"][0]["n"] == 1
+    assert (
+        "1 problems are in no figure of a, bare" in done.notes
+        and "2 problems are in no figure of b, bare" in done.notes
+    )
+    assert next(row for row in done.tables[0].rows if row[0] == "all")[1] == "3/2"
+    stage = stage_in(tmp_path / "other", "eval")
+    models = {"a": lambda: short("p0", "p1"), "b": lambda: short("p2", "p3")}
+    done = run_eval(stage, PROBLEMS, models, None, modes=["bare"], compare=True, progress=no_progress)
+    assert done.data["comparisons"] == []  # no problem in common

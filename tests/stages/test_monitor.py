@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from fakes import ScriptedGenerator
 from realm_cli.prompts import check_text
-from realm_cli.protocols import GenRequest
+from realm_cli.protocols import Completion, GenRequest, SamplingParams
 from realm_cli.records import ShownRoute
 from realm_cli.stages.monitor import make_evaluator
 from stages.helpers import apples, bare_right, bare_slip, gold, right, slip, stage_in, text_of
@@ -69,3 +70,18 @@ def test_no_more_than_wanted_are_measured_with_routes(tmp_path: Path) -> None:
     recipe = stage_in(tmp_path, "train_rl", train_rl={"dev_routed": 1}).recipe
     found = make_evaluator(recipe, DEV, ROUTES)(ScriptedGenerator(policy), 0)
     assert found["dev_routed"] == 1.0 and "dev_misled" not in found
+
+
+def test_prompts_that_are_too_long_are_left_out(tmp_path: Path) -> None:
+    class Short(ScriptedGenerator):
+        def generate(
+            self, requests: Sequence[GenRequest], params: SamplingParams
+        ) -> Iterator[tuple[int, list[Completion]]]:
+            for index, done in super().generate(requests, params):
+                key = requests[index].key
+                yield index, [Completion("", failure="long", lasting=True)] if key in ("p3", "p2/routed") else done
+
+    recipe = stage_in(tmp_path, "train_rl", train_rl={"dev_routed": 9}).recipe
+    found = make_evaluator(recipe, DEV, ROUTES)(Short(policy), 0)
+    assert found["dev_bare"] == pytest.approx(1 / 3) and found["dev_bare/y"] == 0.0
+    assert found["dev_routed"] == 1.0 and found["dev_autonomy"] == 0.5

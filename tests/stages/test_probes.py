@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from fakes import FakeNll, ScriptedGenerator, no_progress
 from realm_cli.artifacts import write_rows
+from realm_cli.errors import TooLong
 from realm_cli.protocols import GenRequest
-from realm_cli.records import ScoredRoute
+from realm_cli.records import Message, ScoredRoute
 from realm_cli.stages.probes import run_probes
 from realm_cli.stages.verify import run_verify
 from stages.helpers import apples, gold, load, pool, right, route, stage_in
@@ -73,3 +76,23 @@ def test_probes_enter_the_scores(tmp_path: Path) -> None:
     wrong = rows["p0/hasty/2"]
     assert (wrong.first_error, wrong.first_error_src) == (2, "consensus")
     assert rows["p0/cut/0"].belief is None
+
+
+def test_what_is_too_long_for_the_model_has_no_probe(tmp_path: Path) -> None:
+    class Half(FakeNll):
+        def nll(self, pairs: Sequence[tuple[Sequence[Message], str]], prefills: Sequence[str] = ()) -> list[float]:
+            found = super().nll(pairs, prefills)
+            return [math.nan if i == 1 else value for i, value in enumerate(found)]
+
+    class None_(FakeNll):
+        def nll(self, pairs: Sequence[tuple[Sequence[Message], str]], prefills: Sequence[str] = ()) -> list[float]:
+            raise TooLong("all", reason="too long")
+
+    for name, scorer, known in (("half", Half(), 11), ("none", None_(), 0)):
+        folder = tmp_path / name
+        folder.mkdir()
+        write_rows(folder / "routes.jsonl", ROUTES)
+        stage = stage_in(folder, "verify", append=True, verify={"leak_limit": 1.0})
+        run_probes(stage, PROBLEMS, folder / "routes.jsonl", belief=scorer, mc=None, progress=no_progress)
+        rows = load(folder / "verify" / "probes.jsonl")
+        assert len(rows) == 12 and sum(row["belief"] is not None for row in rows) == known

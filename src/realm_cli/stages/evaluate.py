@@ -132,10 +132,7 @@ def run_eval(
             *cut_off(report, config.max_tokens),
             *weak_claims(report),
             *_contaminated(report["contamination"]),
-            *[
-                f"{n} problems are in no figure of {name}: nothing came of them"
-                for name, n in report["left_out"].items()
-            ],
+            *[f"{n} problems are in no figure of {name}" for name, n in report["left_out"].items()],
             *failures.notes("--resume"),
         ],
         files=[str(stage.path("report.json")), str(path)],
