@@ -1,83 +1,134 @@
-"""One date, read whole: ISO, 09/03/2024, 9 March 2024, March 9th, 2024, 2024年3月9日 (method.md section 8).
+"""One date in the notations that people use: 09/03/2024, 2024-03-09, 9 March 2024, March 9th, 2024, 2024年3月9日
+(method.md section 8).
 
-Usage: `read_date("9/3/2024", "dmy")` -> 2024-03-09; `column_order(texts)` finds the one order of a column. Without an
-order only clear dates are read: ISO, dates with a month's name, and 25/12/2024. One cell's order is never guessed.
-
-Choice of ours: years of two digits are read where the order is known, as POSIX does: 69 to 99 are 19xx, others 20xx.
+A text is read whole: a word that is not known here, a second date, a time of day other than midnight make it no date.
+Year first and worded months are clear by themselves; 09/03/2024 needs the order of its column. Years of two digits:
+69 to 99 are 1969 to 1999, 00 to 68 are 2000 to 2068 (POSIX); beside a worded month the year is the last of the two.
+Usage: `read_date("9/3/2024", "mdy")` -> date(2024, 9, 3); `order, unclear = column_order(texts)`
 """
 
 from __future__ import annotations
 
 import datetime
 import re
+import unicodedata
 from collections.abc import Iterable
+from typing import get_args
 
 from realm_cli.records import DateOrder
 
-MAX_TEXT = 100
-_NAMES = "january february march april may june july august september october november december"
-MONTHS = {name: n for n, name in enumerate(_NAMES.split(), 1)}
-MONTHS |= {name[:3]: n for name, n in MONTHS.items()} | {"sept": 9}
-_DAYS = r"(?:mon|tues?|wed(?:nes)?|thu(?:rs)?|fri|sat(?:ur)?|sun)(?:day)?\.?"
-_AROUND = re.compile(rf"(?:(?:it is|is|on|the|date:?|due|by|{_DAYS}),?\s{{1,4}}){{0,4}}", re.IGNORECASE)
-_TIME = re.compile(
-    r"(?:[ T]\d{1,2}:\d\d(?::\d\d(?:\.\d{1,9})?)?\s?(?:Z|UTC|[-+]\d\d:?\d\d|[ap]\.?m\.?)?)?[.\s]{0,4}\Z", re.IGNORECASE
+ORDERS: tuple[DateOrder, ...] = get_args(DateOrder)
+MAX_CHARS, PIVOT = 100, 69  # characters that are read; the first year of two digits that is in the 20th century
+_NAMES = (  # English, German, French, Spanish, Italian, Portuguese, Dutch, where they differ
+    "january jan januar jänner janvier enero gennaio janeiro januari",
+    "february feb februar février fevrier febrero febbraio fevereiro februari",
+    "march mar märz maerz mars marzo março maart",
+    "april apr avril abril aprile",
+    "may mai mayo maggio maio mei",
+    "june jun juni juin junio giugno junho",
+    "july jul juli juillet julio luglio julho",
+    "august aug août aout agosto augustus",
+    "september sep sept septembre septiembre settembre setembro",
+    "october oct oktober okt octobre octubre ottobre outubro",
+    "november nov novembre noviembre novembro",
+    "december dec dezember dez décembre diciembre dicembre dezembro",
 )
-_YEAR_FIRST = re.compile(r"(\d{4})([-/.])(\d{1,2})\2(\d{1,2})(?!\d)", re.ASCII)
-_NUMERIC = re.compile(r"(\d{1,2})\s?([-/.])\s?(\d{1,2})\s?\2\s?(\d{4}|\d{2})(?!\d)", re.ASCII)
-_MONTH = r"(?P<month>[A-Za-z]{3,9})\.?"
-_DAY = r"(?P<day>\d{1,2})(?:st|nd|rd|th)?"
-_YEAR = r"(?P<year>\d{4})(?!\d)"
-_WORDED = tuple(
-    re.compile(pattern, re.ASCII)
-    for pattern in (
-        rf"{_DAY}[\s-]{{1,4}}(?:of\s)?{_MONTH}[\s,-]{{1,4}}{_YEAR}",
-        rf"{_MONTH}\s{{1,4}}{_DAY}[\s,]{{1,4}}{_YEAR}",
-        rf"{_YEAR}[\s,-]{{1,4}}{_MONTH}[\s-]{{1,4}}{_DAY}",
-    )
+MONTHS = {name: number for number, names in enumerate(_NAMES, 1) for name in names.split()}
+_WEEKDAYS = "monday mon tuesday tue tues wednesday wed thursday thu thur thurs friday fri saturday sat sunday sun"
+_PROSE = "on the of de date day due it is"
+_SILENT = frozenset(f"{_WEEKDAYS} {_PROSE} montag dienstag mittwoch donnerstag freitag samstag sonntag".split())
+_MIDNIGHT = re.compile(
+    r"(?<=\d)(?:t|,? (?:at )?)(?:00?:00(?::00(?:\.0{1,9})?)?|12:00(?::00)? ?a\.?m\.?)(?: ?(?:z|utc|gmt|\+00:?00))?$"
 )
-_CHINESE = re.compile(r"(\d{4})\s?年\s?(\d{1,2})\s?月\s?(\d{1,2})\s?日", re.ASCII)
+_EAST = re.compile(r"(\d{1,4}) ?[年년] ?(\d{1,2}) ?[月월] ?(\d{1,2}) ?[日号號일]$")
+_EAST_DAY = re.compile(r" ?\(?(?:星期|周|週)[一二三四五六日天]\)?$| ?\(?[月火水木金土日]曜日?\)?$")
+_NUMBERS = re.compile(r"(\d{1,4}) ?([-/.]) ?(\d{1,2}) ?\2 ?(\d{1,4})$")
+_COMPACT = re.compile(r"((?:19|20)\d\d)(\d\d)(\d\d)$")
+_TOKEN = re.compile(r"\d{1,4}(?:st|nd|rd|th|er|º|ª)?(?![^\W_])|\d{1,4}(?=[a-z]{3})|[^\W\d_]{1,20}|[-/.,']| |.")
+_DASHES = re.compile("[\u2010-\u2015\u2212]")
 
 
 def read_date(text: str, order: DateOrder | None) -> datetime.date | None:
-    """The one date that a text states; None for none, several, an impossible one, or one that depends on an order that
-    is not known. Nothing may be left over but a weekday, a time and a few words in front."""
-    text = text.strip(" \t\n.\"'")
-    if len(text) > MAX_TEXT:
-        return None
-    begin = _AROUND.match(text)
-    text = text[begin.end() :] if begin else text
-    if found := (_YEAR_FIRST.match(text) or _CHINESE.match(text)):
-        numbers = [int(group) for group in found.groups() if group.isdigit()]
-        return _date(*numbers) if _TIME.match(text, found.end()) else None
-    for pattern in _WORDED:
-        if (found := pattern.match(text)) and _TIME.match(text, found.end()):
-            month = MONTHS.get(found["month"].lower())
-            return _date(int(found["year"]), month, int(found["day"])) if month else None
-    found = _NUMERIC.match(text)
-    if found is None or not _TIME.match(text, found.end()):
-        return None
-    return _ordered(int(found[1]), int(found[3]), found[4], order)
+    """The one date that a text is; None if it is none, an impossible one (31/02), or one that depends on the order.
+
+    order: how 09/03/2024 is read; 25/12/2024 is none in the order mdy. None: only what is clear by itself is read.
+    """
+    found = readings(text)
+    if order is not None:
+        return found.get(order)
+    return next(iter(found.values())) if len(set(found.values())) == 1 else None
 
 
-def _ordered(first: int, second: int, year: str, order: DateOrder | None) -> datetime.date | None:
-    if len(year) == 2:
-        if order == "ymd":
-            return _date(_century(first), second, int(year))
-        full = _century(int(year)) if order else None
-    else:
-        full = int(year)
-    if full is None or order == "ymd":
-        return None
-    readings = {"dmy": _date(full, second, first), "mdy": _date(full, first, second)}
-    if order in readings:
-        return readings[order]
-    clear = {date for date in readings.values() if date is not None}
-    return clear.pop() if len(clear) == 1 else None
+def column_order(texts: Iterable[str]) -> tuple[DateOrder | None, bool]:
+    """(the one order in which all dates of a column can be read, whether the column leaves it open).
+
+    Order None, False: none is needed, as every date is clear by itself. Texts that are no dates are passed over.
+    """
+    found = [dates for text in texts if (dates := readings(text))]
+    fits = [order for order in ORDERS if all(order in dates for dates in found)]
+    if len(fits) == 1:
+        return fits[0], False
+    if fits:
+        return None, any(len({dates[order] for order in fits}) > 1 for dates in found)
+    return None, any(len(set(dates.values())) > 1 for dates in found)
 
 
-def _century(year: int) -> int:
-    return year + (1900 if year > 68 else 2000)
+def readings(text: str) -> dict[DateOrder, datetime.date]:
+    """The dates that a text is in each order; empty if it is none in any."""
+    if len(text) > MAX_CHARS or not any(char.isdigit() for char in text):
+        return {}
+    text = " ".join(_DASHES.sub("-", unicodedata.normalize("NFKC", text)).casefold().split())
+    text = _EAST_DAY.sub("", _MIDNIGHT.sub("", text.strip(" .,;:!?()[]\"'")))
+    if match := _EAST.match(text):
+        return _every(*map(int, match.groups())) if len(match[1]) == 4 else {}
+    tokens = [token for token in _TOKEN.findall(text) if token not in _SILENT]
+    months = [MONTHS[token] for token in tokens if token in MONTHS]
+    if len(months) == 1:
+        return _worded(tokens, months[0])
+    plain = "".join(tokens).strip(" .,:()")
+    if match := _NUMBERS.match(plain):
+        return _numeric(match[1], match[3], match[4])
+    match = _COMPACT.match(plain)
+    return _every(*map(int, match.groups())) if match else {}
+
+
+def _numeric(first: str, middle: str, last: str) -> dict[DateOrder, datetime.date]:
+    """Three numbers: a year of four digits says where it stands, one of two digits may stand at either end."""
+    if len(first) == 4:
+        return _every(int(first), int(middle), int(last)) if len(last) <= 2 else {}
+    if len(first) > 2 or len(last) not in (2, 4):
+        return {}
+    one, two, year = int(first), int(middle), _year(last)
+    parts: dict[DateOrder, tuple[int, int, int]] = {"dmy": (year, two, one), "mdy": (year, one, two)}
+    if len(last) == len(first) == 2:
+        parts["ymd"] = (_year(first), two, int(last))
+    return {order: date for order, part in parts.items() if (date := _date(*part)) is not None}
+
+
+def _worded(tokens: list[str], month: int) -> dict[DateOrder, datetime.date]:
+    """A month's name and two numbers: day and year in this order, or a year of four digits in front."""
+    kinds = [token for token in tokens if token not in " -/.,'"]
+    numbers = [token for token in kinds if token[0].isdecimal()]
+    if len(kinds) != 3 or len(numbers) != 2:
+        return {}
+    if len(numbers[0]) == 4 and numbers[0].isdecimal() and kinds[0] == numbers[0]:
+        numbers.reverse()
+        if kinds[1] in numbers:  # 2024 9 March is written by nobody
+            return {}
+    day, year = "".join(filter(str.isdecimal, numbers[0])), numbers[1]
+    if not year.isdecimal() or len(year) not in (2, 4) or len(day) > 2:
+        return {}
+    return _every(_year(year), month, int(day))
+
+
+def _year(digits: str) -> int:
+    return int(digits) if len(digits) > 2 else int(digits) + (1900 if int(digits) >= PIVOT else 2000)
+
+
+def _every(year: int, month: int, day: int) -> dict[DateOrder, datetime.date]:
+    """A date that is the same in every order."""
+    date = _date(year, month, day)
+    return {} if date is None else dict.fromkeys(ORDERS, date)
 
 
 def _date(year: int, month: int, day: int) -> datetime.date | None:
@@ -85,16 +136,3 @@ def _date(year: int, month: int, day: int) -> datetime.date | None:
         return datetime.date(year, month, day)
     except ValueError:
         return None
-
-
-def column_order(texts: Iterable[str]) -> tuple[DateOrder | None, bool]:
-    """(the order in which all of a column's dates can be read, whether another order would do as well).
-
-    (None, False): every date is clear by itself, or no order reads them all. Where both orders would do (no day is
-    above 12), the column is ambiguous: (None, True).
-    """
-    texts = list(texts)
-    if all(read_date(text, "dmy") == read_date(text, "mdy") is not None for text in texts):
-        return None, False
-    fits: list[DateOrder] = [order for order in ("dmy", "mdy", "ymd") if all(read_date(t, order) for t in texts)]
-    return (fits[0], False) if len(fits) == 1 else (None, len(fits) > 1)
