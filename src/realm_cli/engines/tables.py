@@ -1,6 +1,6 @@
-"""Tables that the `datasets` library reads: Parquet files, folders, and datasets of a hub.
+"""Tables that the `datasets` library reads: Parquet files, folders, and datasets of a hub. Classes have their names.
 
-Usage: `rows = read_dataset("openai/gsm8k:main")`, `read_dataset("data.parquet")`
+Usage: `rows, notes = read_dataset("openai/gsm8k:main")`, `read_dataset("data.parquet")`
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import Any
 from realm_cli.errors import DataError
 
 
-def read_dataset(source: str) -> list[tuple[str, dict[str, Any]]]:
-    """(place, cells) of every row; several splits of a dataset get a column `split`, unless they have one. DataError.
+def read_dataset(source: str) -> tuple[list[tuple[str, dict[str, Any]]], list[str]]:
+    """((place, cells) of every row, notes). Several splits get a column `split`, unless they have one. DataError.
 
     source: a .parquet file, a folder that `datasets` can read, or a hub's NAME or NAME:CONFIG.
     """
@@ -40,10 +40,33 @@ def read_dataset(source: str) -> list[tuple[str, dict[str, Any]]]:
             log.setLevel(level)
     several = len(found) > 1
     rows = []
+    named: dict[str, list[str]] = {}
     for split, table in found.items():
+        classes = {name: feature for name, feature in table.features.items() if _classes(feature) is not None}
+        named |= {name: _classes(feature) or [] for name, feature in classes.items()}
         for number, row in enumerate(table, 1):
             cells = dict(row)
+            for name, feature in classes.items():
+                cells[name] = _named(cells[name], _classes(feature) or [])
             if several:
                 cells.setdefault("split", str(split))
             rows.append((f"{split} row {number}" if several else f"row {number}", cells))
-    return rows
+    notes = [
+        f"column {name}: names in place of class numbers ({', '.join(names[:6])})" for name, names in named.items()
+    ]
+    return rows, notes
+
+
+def _classes(feature: Any) -> list[str] | None:
+    """The names of a column of class numbers, or of a list of them."""
+    import datasets
+
+    feature = getattr(feature, "feature", feature[0] if isinstance(feature, list) and feature else feature)
+    return list(feature.names) if isinstance(feature, datasets.ClassLabel) else None
+
+
+def _named(value: Any, names: list[str]) -> Any:
+    """A class number as its name; empty for -1, which stands for no class."""
+    if isinstance(value, list):
+        return [_named(one, names) for one in value]
+    return names[value] if isinstance(value, int) and 0 <= value < len(names) else None

@@ -4,7 +4,8 @@ A test question is *touched* if it shares 13 words in a row with a training ques
 they stand whole in one. Word runs of more than `COMMON` training questions are a template's text, not a leak.
 Usage: `touched = contamination({"t1": "..."}, {"q1": "..."})`; GPT-3's appendix C (2005.14165) has the 13-gram rule.
 
-Deviation 1: numbers count as words, so that one template with other numbers is another question.
+Deviation 1: numbers and signs of arithmetic count as words, so that one template with other numbers is another question,
+and `1 - 1` another than `1 + 1`. A hyphen between letters is no sign.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from collections.abc import Mapping
 
 WORDS_IN_A_ROW, COMMON = 13, 10
 MAX_CHARS = 200_000  # of a question that are compared
-_WORD = re.compile(r"\d+(?:[.,]\d+)*|[^\W\d_]+")
+_WORD = re.compile(r"\d+(?:[.,]\d+)*|[^\W\d_]+|[+*/^=<>%×÷·√±]|(?<![^\W\d_])[-−]|[-−](?![^\W\d_])")
 
 
 def word_runs(text: str, n: int = WORDS_IN_A_ROW) -> set[tuple[str, ...]]:

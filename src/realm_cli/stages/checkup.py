@@ -18,10 +18,12 @@ from realm_cli.errors import RealmError
 from realm_cli.method.answers import is_correct, known_types, numbers_in, to_number
 from realm_cli.method.contamination import contamination
 from realm_cli.method.guidance import leak_flags
+from realm_cli.method.questions import question_key
 from realm_cli.method.scoring import smallest_detectable
 from realm_cli.method.steps import parse_route
 from realm_cli.recipe import DistillConfig
 from realm_cli.records import Problem
+from realm_cli.stages.problems import fault_of
 
 Level = Literal["error", "warning", "fine"]
 TOTAL, FEW_TRAIN, FEW_TEST = 8000, 50, 100  # characters of a long question; problems that are few
@@ -78,6 +80,10 @@ def _answers(problems: Sequence[Problem]) -> Iterator[Finding]:
     if unknown:
         yield Finding("error", f"answer_type {unknown[0]!r} is unknown; known: {', '.join(known_types())}")
         return
+    faults = [(problem, fault) for problem in problems if (fault := fault_of(problem))]
+    if faults:
+        yield Finding("error", f"{len(faults)} problems cannot be used, e.g. {faults[0][0].id}: {faults[0][1]}")
+        return
     bad = [problem for problem in problems if not _readable(problem)]
     if bad:
         yield Finding(
@@ -87,11 +93,40 @@ def _answers(problems: Sequence[Problem]) -> Iterator[Finding]:
         )
     else:
         yield Finding("fine", f"every answer is read as its type ({', '.join(f'{n} {t}' for t, n in types.items())})")
+    yield from _limits(problems)
     texts = [p for p in problems if p.answer_type == "text" and to_number(p.answer) is not None]
     if len(texts) > len(problems) / 2:
         yield Finding(
             "warning", f"{len(texts)} answers of type text are numbers; type number also accepts 1,000 for 1000"
         )
+
+
+def _limits(problems: Sequence[Problem]) -> Iterator[Finding]:
+    """Tolerances and limits that nothing reads, and golds outside their own limits."""
+    idle = [p for p in problems if p.answer_type != "number" and _has_limits(p)]
+    if idle:
+        yield Finding(
+            "warning",
+            f"{len(idle)} problems have a tolerance or limits and another type than number, e.g. {idle[0].id} "
+            f"({idle[0].answer_type}); they are not read: change answer_type, or take them out",
+        )
+    outside = [p for p in problems if p.answer_type == "number" and not _inside(p)]
+    if outside:
+        yield Finding(
+            "warning",
+            f"{len(outside)} answers are not within their own lower and upper, e.g. {outside[0].id}: "
+            f"{outside[0].answer[:60]!r}; mend one of them",
+        )
+
+
+def _has_limits(problem: Problem) -> bool:
+    return any(x is not None for x in (problem.tolerance, problem.tolerance_rel, problem.lower, problem.upper))
+
+
+def _inside(problem: Problem) -> bool:
+    value = to_number(problem.answer)
+    low, high = problem.lower, problem.upper
+    return value is None or ((low is None or value >= low) and (high is None or value <= high))
 
 
 def _readable(problem: Problem) -> bool:
@@ -107,8 +142,7 @@ def _repeated(problems: Sequence[Problem]) -> Iterator[Finding]:
     same = conflicting = across = 0
     example = ""
     for problem in problems:
-        key = re.sub(r"\W+", " ", problem.question.lower()).strip()
-        other = homes.setdefault(key, problem)
+        other = homes.setdefault(question_key(problem.question, problem.choices), problem)
         if other is problem:
             continue
         same += 1

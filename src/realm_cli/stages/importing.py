@@ -1,66 +1,40 @@
-"""Other people's tables as Problem rows: columns mapped, answer types guessed, splits made, rejects with reasons.
+"""Other people's tables as Problem rows: columns mapped, answers read by the column, splits made, rejects with reasons.
 
-Usage: `found = convert(read_table(path), Columns(question="text", answer="label"), Options())`; found.problems
+Usage: `found = convert(read_table(path)[0], Columns(question="text", answer="label"), Options())`; found.problems
 
-Splits that the table lacks are drawn by a hash of the question, so that a question asked twice is never on both sides,
-and a longer table keeps the splits of its old rows.
+A column is read as a whole: its answer type, decimal sign, order of dates and what its choices' answers are. What was
+found is in the notes, with the option that changes it.
 """
 
 from __future__ import annotations
 
-import hashlib
-import json
-import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, get_args
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 
 from pydantic import ValidationError
 
 from realm_cli.errors import ConfigError
-from realm_cli.method.answers import clean, known_types, stated_answer, to_number
-from realm_cli.records import Problem, Split
-from realm_cli.stages.table_files import MORE, Cells
+from realm_cli.method.answers import known_types
+from realm_cli.method.questions import folded, question_key
+from realm_cli.records import Problem
+from realm_cli.stages.import_cells import MISSING, UnusableCell, columns_of, inside, lookup, names_in, turns
+from realm_cli.stages.import_choices import set_golds, set_options, trimmed
+from realm_cli.stages.import_notes import unused_note, used_names
+from realm_cli.stages.import_numbers import limit_of, set_dates, set_limits, set_numbers
+from realm_cli.stages.import_rows import Columns, Draft, Options, draft_of, texts_are_lists
+from realm_cli.stages.import_splits import dev_from_train, split_columns, split_of, splits_of_values, torn
+from realm_cli.stages.import_types import rows_told, set_types
+from realm_cli.stages.json_tables import FROM_SPLIT, Cells
 
-SPLITS = {"training": "train", "validation": "dev", "valid": "dev", "val": "dev", "development": "dev", "eval": "test"}
-SPLITS |= {name: name for name in get_args(Split)}
-LABELS, LABEL_WORDS = 20, 6  # most distinct answers, and words in one, that still look like labels
-FEW = 20  # training rows below which none are taken away for dev
-NUMBERS = 0.95  # share of answers that are numbers, from which on the others are mistakes
-_EURO = re.compile(r"-?(?:\d{1,3}(?:\.\d{3})+|\d+)(?:,\d+)?")  # 1.234,50
-_HASHES = re.compile(r"^[ \t]*####[ \t]*(\S.*)$", re.MULTILINE)
-_NAME = re.compile(r"\{([^{}\n]{1,100})\}")
-
-
-@dataclass(frozen=True)
-class Columns:
-    """Which column is what. question, solution: a column's name, or a text with {column} in it."""
-
-    question: str
-    answer: str
-    id: str | None = None
-    split: str | None = None
-    group: str | None = None
-    solution: str | None = None
-    choices: Sequence[str] = ()  # one column that holds a list, or one column for each choice
-
-
-@dataclass(frozen=True)
-class Options:
-    """What the table does not say. answer_type None: guessed."""
-
-    answer_type: str | None = None
-    dev: float = 0.1
-    test: float = 0.2
-    seed: int = 0
-    domain: str = ""
-    prefix: str = "row"
+__all__ = ["Columns", "Imported", "Options", "convert"]
+CHOSEN = {"answer_is": ("letter", "text", "index0", "index1"), "list_means": ("all", "any"),
+          "decimal": ("comma", "point"), "date_order": ("dmy", "mdy", "ymd")}  # fmt: skip
 
 
 @dataclass
 class Imported:
-    """problems, rejects as (place, reason, cells), and what was guessed, in words."""
+    """problems, rejects as (place, reason, cells), and what was found, in words."""
 
     problems: list[Problem] = field(default_factory=list)
     rejects: list[tuple[str, str, Cells]] = field(default_factory=list)
@@ -70,239 +44,170 @@ class Imported:
 def convert(rows: Iterable[tuple[str, Cells]], columns: Columns, options: Options, name: str = "the table") -> Imported:
     """Problem rows of a table. ConfigError for columns that it has not, or options that make no sense."""
     rows = list(rows)
-    if options.answer_type is not None and options.answer_type not in known_types():
-        raise ConfigError(f"--answer-type {options.answer_type}: unknown; choose one of {', '.join(known_types())}")
-    if min(options.dev, options.test) < 0 or options.dev + options.test >= 1:
-        raise ConfigError("--dev and --test: shares from 0 on, together below 1, e.g. --dev 0.1 --test 0.2")
+    _check_options(options)
     _check_columns(rows, columns, name)
     found = Imported()
-    drafts = []
-    for place, cells in rows:
-        draft = _draft(cells, columns)
-        if isinstance(draft, str):
-            found.rejects.append((place, draft, cells))
-        else:
-            drafts.append((place, cells, draft))
-    if options.answer_type in (None, "number"):
-        _decimal_points([draft for _, _, draft in drafts], found.notes)
-    kind = options.answer_type or _guess([draft for _, _, draft in drafts], found.notes)
-    base = _index_base([draft for _, _, draft in drafts]) if kind == "choice" else 0
-    seen: dict[str, tuple[str, str, str]] = {}  # question -> place, answer, split
-    ids: set[str] = set()
-    for number, (place, cells, draft) in enumerate(drafts, 1):
-        draft["answer_type"] = kind
-        draft["id"] = str(draft.get("id") or f"{options.prefix}-{number:06d}")
-        draft["domain"] = options.domain
-        draft.setdefault("split", split_of(draft["question"], options))
-        reason = _wrong(draft, kind, base, seen, ids)
-        if not reason:
-            try:
-                found.problems.append(Problem.model_validate(draft))
-            except ValidationError as error:
-                reason = str(error.errors()[0]["msg"])
-        if reason:
-            found.rejects.append((place, reason, cells))
-            continue
-        ids.add(draft["id"])
-        seen[_key(draft["question"])] = (place, draft["answer"], draft["split"])
-    if columns.split is None and found.problems:
-        shares = f"dev {options.dev:.0%}, test {options.test:.0%}"
-        found.notes.append(f"no --split column: drawn by question ({shares}, seed {options.seed})")
-        found.notes += [f"column {name} has split names only: --split {name} keeps them" for name in _splits(rows)]
-    elif options.dev and all(problem.split != "dev" for problem in found.problems):
-        _take_dev(found, options)
+    as_lists = texts_are_lists(rows, columns.answer)
+    drafts = [draft_of(place, cells, columns, options, as_lists) for place, cells in rows]
+    for draft in drafts:
+        if columns.choices and not draft.reason:
+            draft.reason = set_options(draft, columns.choices)
+    set_types(drafts, columns, options, found.notes)
+    set_golds(drafts, options, found.notes)
+    set_numbers(drafts, options, found.notes)
+    set_dates(drafts, options, found.notes)
+    set_limits(drafts, columns, options, found.notes)
+    _set_splits(drafts, columns, options)
+    homes = _add(drafts, options, found)
+    found.notes += _chat_notes(rows, columns)
+    _finish_splits(rows, columns, options, found, homes)
+    found.notes += unused_note(rows, columns)
     return found
 
 
-def _take_dev(found: Imported, options: Options) -> None:
-    """Dev problems out of the training ones, as most published tables have none. A handful of rows is left alone."""
-    if sum(problem.split == "train" for problem in found.problems) < FEW:
-        return
-    only_dev = replace(options, test=0.0)
-    for i, problem in enumerate(found.problems):
-        if problem.split == "train" and split_of(problem.question, only_dev) == "dev":
-            found.problems[i] = problem.model_copy(update={"split": "dev"})
-    found.notes.append(
-        f"no dev rows: {options.dev:.0%} of train taken by question, seed {options.seed} (--dev 0: none)"
-    )
-
-
-def _splits(rows: Sequence[tuple[str, Cells]]) -> list[str]:
-    """Columns in which every cell names a split, and not the same one."""
-    values: dict[str, set[str]] = {}
-    for _, cells in rows:
-        for name, value in cells.items():
-            values.setdefault(name, set()).add(_text(value).lower())
-    return [name for name, found in values.items() if len(found) > 1 and found <= set(SPLITS)]
-
-
-def split_of(question: str, options: Options) -> str:
-    """A split by the question's hash, so that a repeated question never stands on both sides."""
-    digest = hashlib.sha256(f"{options.seed}\0{_key(question)}".encode()).digest()
-    at = int.from_bytes(digest[:8], "big") / 2**64
-    return "test" if at < options.test else "dev" if at < options.test + options.dev else "train"
-
-
-def _key(question: str) -> str:
-    """As `load_problems` compares questions."""
-    return re.sub(r"\W+", " ", question.lower()).strip()
+def _check_options(options: Options) -> None:
+    if options.answer_type is not None and options.answer_type not in known_types():
+        raise ConfigError(
+            f"--answer-type {options.answer_type}: neither a type nor a column; types: {', '.join(known_types())}"
+        )
+    if min(options.dev, options.test) < 0 or options.dev + options.test >= 1:
+        raise ConfigError("--dev and --test: shares from 0 on, together below 1, e.g. --dev 0.1 --test 0.2")
+    for key, allowed in CHOSEN.items():
+        value = getattr(options, key)
+        if value is not None and value not in allowed:
+            raise ConfigError(f"--{key.replace('_', '-')} {value}: choose one of {', '.join(allowed)}")
+    if options.tolerance is not None and ((size := limit_of(options.tolerance)) is None or size < 0):
+        raise ConfigError(f"--tolerance {options.tolerance}: neither a column, nor a number from 0 on, nor such as 5%")
 
 
 def _check_columns(rows: Sequence[tuple[str, Cells]], columns: Columns, name: str) -> None:
-    known = dict.fromkeys(key for _, cells in rows[:1000] for key in cells if key != MORE)
-    wanted = {"--question": _names(columns.question, known), "--choices": list(columns.choices)}
-    singles = {"answer": columns.answer, "id": columns.id, "split": columns.split, "group": columns.group}
-    wanted |= {"--solution": _names(columns.solution, known)} if columns.solution is not None else {}
-    wanted |= {f"--{key}": [value] for key, value in singles.items() if value is not None}
-    for option, names in wanted.items():
+    cells = [row for _, row in rows[:1000]]
+    for option, names in used_names(rows, columns).items():
         for column in names:
-            if column not in known:
-                raise ConfigError(f"{option} {column}: {name} has no such column; it has {', '.join(map(str, known))}")
+            if all(lookup(row, column) is MISSING for row in cells):
+                has = list(inside(rows, column)) or columns_of(rows)
+                raise ConfigError(f"{option} {column}: {name} has no such column; it has {', '.join(has)}")
 
 
-def _names(template: str, known: Mapping[str, Any]) -> list[str]:
-    return [template] if template in known or "{" not in template else _NAME.findall(template)
+def _set_splits(drafts: Sequence[Draft], columns: Columns, options: Options) -> None:
+    rows = [draft for draft in drafts if not draft.reason and "split" not in draft.fields]
+    by_value = {}
+    if columns.split_by is not None:
+        by_value = splits_of_values([draft.home for draft in rows], options.dev, options.test, options.seed)
+    for draft in rows:
+        drawn = split_of(draft.home, options.dev, options.test, options.seed)
+        draft.fields["split"] = by_value.get(draft.home, drawn)
 
 
-def _draft(cells: Cells, columns: Columns) -> dict[str, Any] | str:
-    """The row's fields as they stand, or why there are none."""
-    if cells.get(MORE):
-        return "more cells than columns: put quotes around cells that hold the divider"
-    question = _filled(columns.question, cells)
-    answer = _text(cells.get(columns.answer))
-    if not question:
-        return "empty question"
-    if not answer:
-        return "empty answer"
-    draft: dict[str, Any] = {"question": question, "answer": answer}
-    if (stated := _HASHES.findall(answer)) and (last := clean(stated[-1])):  # GSM8K: the solution, then the answer
-        draft |= {"answer": last, "gold_solution": answer}
-    for key, column in (("id", columns.id), ("group", columns.group)):
-        if column is not None and _text(cells.get(column)):
-            draft[key] = _text(cells.get(column))
-    if columns.solution is not None and (solution := _filled(columns.solution, cells)):
-        draft["gold_solution"] = solution
-    if (told := draft.get("gold_solution")) and stated_answer(told) is None:  # so that it can be a teacher's text
-        draft["gold_solution"] = f"{told}\nAnswer: {answer}"
-    if columns.split is not None:
-        split = SPLITS.get(_text(cells.get(columns.split)).lower())
-        if split is None:
-            return f"split {_text(cells.get(columns.split))!r}: not one of {', '.join(SPLITS)}"
-        draft["split"] = split
-    if columns.choices:
-        choices = _choices(cells, columns.choices)
-        if len(choices) < 2:
-            return "fewer than two choices"
-        draft["choices"] = choices
-    return draft
+def _add(drafts: Sequence[Draft], options: Options, found: Imported) -> dict[str, str]:
+    """Drafts as problems, each question once; returns problem id -> the text whose problems stay in one split."""
+    seen: dict[str, tuple[Draft, str]] = {}
+    homes: dict[str, str] = {}
+    for number, draft in enumerate([draft for draft in drafts if "question" in draft.fields], 1):
+        draft.fields["id"] = str(draft.fields.get("id") or f"{options.prefix}-{number:06d}")
+    for draft in drafts:
+        reason = draft.reason
+        key, means = question_key(draft.fields.get("question", ""), draft.fields.get("choices")), _meaning(draft)
+        if not reason and key in seen:
+            reason = _again(draft, means, *seen[key])
+        if not reason and draft.fields["id"] in homes:
+            reason = f"id again: {draft.fields['id']}"
+        if not reason:
+            try:
+                found.problems.append(_problem(draft, options))
+            except ValidationError as error:
+                reason = str(error.errors()[0]["msg"])
+        if reason:
+            found.rejects.append((draft.place, reason, draft.cells))
+            continue
+        homes[draft.fields["id"]] = draft.home
+        seen[key] = (draft, means)
+    return homes
 
 
-def _filled(template: str, cells: Cells) -> str:
-    """The text of a column, or a text with the cells in the places of their {names}."""
-    if template in cells or "{" not in template:
-        return _text(cells.get(template))
-    return _NAME.sub(lambda m: _text(cells.get(m[1])), template.replace("\\n", "\n")).strip()
+def _problem(draft: Draft, options: Options) -> Problem:
+    fields = {**draft.fields, "domain": options.domain}
+    if "choices" in fields:
+        fields["choices"] = trimmed(fields["choices"])
+    return Problem.model_validate(fields)
 
 
-def _choices(cells: Cells, columns: Sequence[str]) -> list[str]:
-    """A list, {"text": [...]} (ARC), JSON of these, or a text divided by | or ;."""
-    if len(columns) > 1:
-        return [text for column in columns if (text := _text(cells.get(column)))]
-    value = cells.get(columns[0])
-    if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except (ValueError, RecursionError):
-            value = re.split(r"[|;]", value)
-    if isinstance(value, Mapping):
-        value = value.get("text", list(value.values()))
-    return [_text(one) for one in value if _text(one)] if isinstance(value, list | tuple) else []
+def _meaning(draft: Draft) -> str:
+    """The answer as it is compared between rows: a letter's text, where the choices may stand in another order."""
+    choices = draft.fields.get("choices")
+    place = ord(draft.answer) - 65 if draft.kind == "choice" and len(draft.answer) == 1 else -1
+    return folded(choices[place]) if choices and 0 <= place < len(choices) else draft.answer
 
 
-def _text(value: object) -> str:
-    if value is None or value != value:  # NaN: how tables of numbers write an empty cell
-        return ""
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return (value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)).strip()
+def _again(draft: Draft, means: str, earlier: Draft, meant: str) -> str:
+    same = "the same answer" if means == meant else "another answer"
+    theirs, mine = earlier.fields["split"], draft.fields["split"]
+    moved = "" if theirs == mine else f", in {mine} (that one is in {theirs})"
+    other = "" if means == meant else f" ({earlier.answer})"
+    return f"a question again, with {same}{moved}: that of {earlier.place}{other}"
 
 
-def _guess(drafts: Sequence[Mapping[str, Any]], notes: list[str]) -> str:
-    """The answer type that all answers fit, and why, as a note."""
-    answers = [str(draft["answer"]) for draft in drafts]
-    distinct = set(map(str.lower, answers))
-    if drafts and all("choices" in draft for draft in drafts):
-        kind, why = "choice", "every row has choices"
-    elif answers and sum(map(_is_number, answers)) >= NUMBERS * len(answers):
-        odd = [answer for answer in answers if not _is_number(answer)]
-        kind, why = "number", f"all answers but {len(odd)} are numbers" if odd else "every answer is a number"
-    elif any("\\" in answer or "$" in answer for answer in answers):
-        kind, why = "expr", "some answers are formulas"
-    elif len(distinct) <= min(LABELS, len(answers) // 3) and all(len(a.split()) <= LABEL_WORDS for a in distinct):
-        kind, why = "label", f"{len(distinct)} different answers: {', '.join(sorted(distinct)[:6])}"
-    else:
-        kind, why = "text", f"{len(distinct)} different answers, not all numbers"
-    notes.append(f"answer type {kind}: {why} (--answer-type changes it)")
-    return kind
+def _chat_notes(rows: Sequence[tuple[str, Cells]], columns: Columns) -> list[str]:
+    """What was taken of chats, and what was not."""
+    chats = []
+    names = names_in(columns.question, [cells for _, cells in rows[:1000]])
+    for place, cells in rows:
+        for name in names:
+            try:
+                chat = turns(lookup(cells, name))
+            except UnusableCell:
+                chat = None
+            chats += [(place, chat)] if chat else []
+    if not chats:
+        return []
+    kinds = Counter(who for _, chat in chats for who in {who for who, _ in chat})
+    told = "questions are the user's turns"
+    if kinds["assistant"]:
+        answered = (
+            f"; the assistant's are not shown{'' if columns.solution else f' (--solution {names[0]}: the last one)'}"
+        )
+        told += answered
+    notes = [told]
+    others = kinds["system"] + kinds["other"]
+    if others:
+        example = next(text for _, chat in chats for who, text in chat if who in ("system", "other"))
+        notes.append(
+            f"{rows_told(others)} with system or tool turns, left out, e.g. {' '.join(example.split())[:50]!r} "
+            f'(-q "{{{names[0]}.0.content}}\\n\\n{{{names[0]}.1.content}}" takes turns by number)'
+        )
+    several = sum(sum(who == "user" for who, _ in chat) > 1 for _, chat in chats)
+    if several:
+        notes.append(f"{rows_told(several)} with several turns of the user: put one below the other")
+    return notes
 
 
-def _is_number(answer: str) -> bool:
-    """A number with at most a sign, a currency and a unit; x^2 and \\frac{1}{2} are formulas."""
-    return to_number(answer) is not None and len(answer.split()) <= 3 and not re.search(r"[\\^=]", answer)
-
-
-def _decimal_points(drafts: Sequence[dict[str, Any]], notes: list[str]) -> None:
-    """1.234,50 becomes 1234.50 where every answer can be read so and one cannot be read otherwise."""
-    answers = [str(draft["answer"]) for draft in drafts]
-    if all(map(_EURO.fullmatch, answers)) and any(to_number(answer) is None for answer in answers):
-        for draft, answer in zip(drafts, answers, strict=True):
-            draft["answer"] = answer.replace(".", "").replace(",", ".")
-        notes.append(f"answers have decimal commas: {answers[0]} is read as {drafts[0]['answer']}")
-
-
-def _index_base(drafts: Sequence[Mapping[str, Any]]) -> int | None:
-    """From where choices are counted, if all answers are their numbers; None if they are not."""
-    answers = [str(draft["answer"]) for draft in drafts]
-    if not all(answer.isdecimal() and len(answer) < 3 for answer in answers):
-        return None
-    if any(answer in draft.get("choices", ()) for answer, draft in zip(answers, drafts, strict=True)):
-        return None  # the choices are numbers themselves
-    return min(map(int, answers), default=0) and 1
-
-
-def _wrong(
-    draft: dict[str, Any], kind: str, base: int | None, seen: Mapping[str, tuple[str, str, str]], ids: set[str]
-) -> str:
-    """Why a row cannot be used, "" if it can; a choice's answer becomes its letter."""
-    earlier = seen.get(_key(draft["question"]))
-    if earlier is not None:
-        same = "the same answer" if earlier[1] == draft["answer"] else f"another answer ({earlier[1]})"
-        moved = "" if earlier[2] == draft["split"] else f", in {draft['split']} (that one is in {earlier[2]})"
-        return f"the question of {earlier[0]} again, with {same}{moved}"
-    if draft["id"] in ids:
-        return f"id {draft['id']} again"
-    if kind == "number" and to_number(draft["answer"]) is None:
-        return f"answer {draft['answer'][:60]!r} is no number"
-    if kind != "choice":
-        return ""
-    choices, answer = draft.get("choices", []), draft["answer"]
-    letters = [chr(65 + i) for i in range(len(choices))]
-    if base is not None and answer.isdecimal() and 0 <= int(answer) - base < len(choices):
-        draft["answer"] = letters[int(answer) - base]
-    elif answer.strip("(). ").upper() in letters:
-        draft["answer"] = answer.strip("(). ").upper()
-    elif answer in choices:
-        draft["answer"] = letters[choices.index(answer)]
-    else:
-        return f"answer {answer[:60]!r} is none of the choices"
-    return ""
-
-
-def place_counts(problems: Sequence[Problem]) -> Iterator[tuple[str, int, int, str]]:
-    """(split, problems, different answers, the most frequent answer) by split."""
-    for split in get_args(Split):
-        chosen = [problem.answer for problem in problems if problem.split == split]
-        common = Counter(chosen).most_common(1)
-        yield split, len(chosen), len(set(chosen)), f"{common[0][0]} ({common[0][1]})" if common else "-"
+def _finish_splits(
+    rows: Sequence[tuple[str, Cells]], columns: Columns, options: Options, found: Imported, homes: dict[str, str]
+) -> None:
+    if not found.problems:
+        return
+    by = f"column {columns.split_by}" if columns.split_by is not None else "question"
+    if columns.split is None and not any(FROM_SPLIT in cells for _, cells in rows):
+        found.notes.append(
+            f"no --split column: drawn by {by} (dev {options.dev:.0%}, test {options.test:.0%}, seed {options.seed})"
+        )
+        found.notes += [
+            f"column {name} has split names only: --split {name} keeps them" for name in split_columns(rows)
+        ]
+    elif options.dev and all(problem.split != "dev" for problem in found.problems):
+        found.problems, note = dev_from_train(found.problems, homes, options.dev, options.seed)
+        found.notes += [f"{note}, by {by}"] if note else []
+    if columns.split_by is None:
+        return
+    values = Counter(
+        {split: len({homes[p.id] for p in found.problems if p.split == split}) for split in ("train", "dev", "test")}
+    )
+    found.notes.append(
+        f"{len(set(homes.values()))} values of {columns.split_by}, each in one split: "
+        + ", ".join(f"{n} {split}" for split, n in values.items())
+    )
+    if apart := torn(found.problems, homes):
+        found.notes[-1] = (
+            f"{len(apart)} values of {columns.split_by} stand in several splits, as column {columns.split} has them, "
+            f"e.g. {apart[0][:60]!r}: leave --split out to draw by {columns.split_by}"
+        )

@@ -8,15 +8,13 @@ from __future__ import annotations
 import codecs
 import csv
 import io
-import json
 import re
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 from realm_cli.errors import DataError
+from realm_cli.stages.json_tables import Cells, json_rows
 
-Cells = dict[str, Any]
 DELIMITERS = ",;\t|"
 MORE = "\0more"  # cells of a CSV row that stand behind the last column
 SHEETS = (".xlsx", ".xls", ".ods", ".numbers")
@@ -37,7 +35,7 @@ def read_table(path: Path) -> tuple[list[tuple[str, Cells]], list[str]]:
     if "\x00" in text[:1000]:
         raise DataError(f"{path}: not a text table; {KINDS}")
     kind = path.suffix.lower()
-    rows = _json_rows(path, text, kind) if kind in (".jsonl", ".ndjson", ".json") else _csv_rows(path, text, notes)
+    rows = json_rows(path, text, notes) if kind in (".jsonl", ".ndjson", ".json") else _csv_rows(path, text, notes)
     if not rows:
         raise DataError(f"{path}: no rows; check that it is the file that you mean")
     return rows, notes
@@ -51,29 +49,6 @@ def _decoded(data: bytes, notes: list[str]) -> str:
     except UnicodeDecodeError:
         notes.append("not UTF-8: read as Windows-1252; look at letters with accents")
         return data.decode("cp1252", "replace")
-
-
-def _json_rows(path: Path, text: str, kind: str) -> list[tuple[str, Cells]]:
-    rows: list[tuple[str, Any]] = []
-    number = 0
-    try:
-        if kind == ".json":
-            data = json.loads(text)
-            if isinstance(data, dict):
-                lists = [value for value in data.values() if isinstance(value, list)]
-                data = next((one for one in lists if one and isinstance(one[0], dict)), lists[0] if lists else [])
-            rows = [(f"row {i}", row) for i, row in enumerate(data if isinstance(data, list) else [], 1)]
-        else:
-            for number, line in enumerate(text.split("\n"), 1):  # not splitlines: U+2028 may stand in a string
-                if line.strip():
-                    rows.append((f"line {number}", json.loads(line)))
-    except (ValueError, RecursionError) as error:
-        place = "" if kind == ".json" else f":{number}"
-        raise DataError(f"{path}{place}: broken JSON ({error}); mend or delete the line") from None
-    wrong = next((place for place, row in rows if not isinstance(row, dict)), None)
-    if wrong is not None:
-        raise DataError(f"{path}: {wrong} is not an object; each row needs named fields")
-    return rows
 
 
 def _csv_rows(path: Path, text: str, notes: list[str]) -> list[tuple[str, Cells]]:

@@ -1,0 +1,119 @@
+"""JSON files as tables: lists of rows, lines, rows by key, columns, splits, and what other programs wrap around them.
+
+Usage: `rows = json_rows(path, text, notes)`; the key of a row stands in its cell `KEY`, its split in `FROM_SPLIT`
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, get_args
+
+from realm_cli.errors import DataError
+from realm_cli.records import Split
+
+Cells = dict[str, Any]
+Rows = list[tuple[str, Cells]]
+KEY, FROM_SPLIT = "\0key", "\0split"  # cells that no column of a file can have
+SPLITS = {"training": "train", "validation": "dev", "valid": "dev", "val": "dev", "development": "dev", "eval": "test"}
+SPLITS |= {name: name for name in get_args(Split)}
+WRAPPERS = ("data", "rows", "examples", "items", "instances", "questions", "problems", "records", "results", "samples")
+
+
+def json_rows(path: Path, text: str, notes: list[str]) -> Rows:
+    """(place, cells) of each row, whether the file is one value or one object a line. DataError for broken JSON."""
+    stripped = text.strip()
+    lines = [
+        (number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()
+    ]  # U+2028 may stand in one
+    if path.suffix.lower() == ".json" or len(lines) < 2 or stripped.startswith("["):
+        try:
+            return _rows(path, json.loads(stripped or "[]"), notes)
+        except (ValueError, RecursionError) as error:
+            if path.suffix.lower() == ".json" and not _is_object(lines[0][1] if lines else ""):
+                raise DataError(f"{path}: broken JSON ({error}); mend it") from None
+    return _checked(path, [(f"line {number}", _line(path, number, line)) for number, line in lines])
+
+
+def _is_object(line: str) -> bool:
+    """Whether a line holds an object of its own, as JSON Lines have it."""
+    try:
+        return isinstance(json.loads(line), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
+def _line(path: Path, number: int, line: str) -> Any:
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{path}:{number}: broken JSON ({error}); mend or delete the line") from None
+
+
+def _checked(path: Path, rows: list[tuple[str, Any]]) -> Rows:
+    wrong = next((place for place, row in rows if not isinstance(row, dict)), None)
+    if wrong is not None:
+        raise DataError(f"{path}: {wrong} is not an object; each row needs named fields")
+    return rows
+
+
+def _rows(path: Path, data: Any, notes: list[str]) -> Rows:
+    if isinstance(data, Mapping):
+        return _of_object(path, data, notes)
+    place = "line" if path.suffix.lower() in (".jsonl", ".ndjson") and not isinstance(data, list) else "row"
+    given = data if isinstance(data, list) else [data]
+    return _checked(path, [(f"{place} {i}", row) for i, row in enumerate(given, 1)])
+
+
+def _of_object(path: Path, data: Mapping[str, Any], notes: list[str]) -> Rows:
+    """Rows of one object: by split, by key, by column, inside a wrapper; else it is itself a row."""
+    lists = {name: value for name, value in data.items() if _is_table(value)}
+    if lists and set(map(str.lower, lists)) <= set(SPLITS) and len(lists) == len(data):
+        notes.append(f"splits as the file has them: {', '.join(lists)}")
+        return [
+            (f"{name} row {i}", {**row, FROM_SPLIT: name})
+            for name, rows in lists.items()
+            for i, row in enumerate(rows, 1)
+        ]
+    if lists:
+        name = next((name for name in WRAPPERS if name in lists), max(lists, key=lambda name: len(lists[name])))
+        others = [other for other in lists if other != name]
+        if others:
+            notes.append(f"rows are those of {name}; left out: {', '.join(others)}")
+        return _rows(path, lists[name], notes)
+    values = list(data.values())
+    if values and all(isinstance(value, Mapping) for value in values):
+        inner = [set(value) for value in values]
+        if all(name.isdecimal() for names in inner for name in names) and any(inner):  # a data frame's columns
+            return _columns({name: [value[key] for key in value] for name, value in data.items()})
+        if len(data) == 1 and next(iter(data)) in WRAPPERS:
+            return _of_object(path, values[0], notes)
+        notes.append("rows by key: the keys are the ids (--id COLUMN takes others)")
+        return [(f"row {i}", {**value, KEY: key}) for i, (key, value) in enumerate(data.items(), 1)]
+    if values and all(isinstance(value, list) for value in values) and len(set(map(len, values))) == 1:
+        return _columns(dict(data))
+    if isinstance(data.get("columns"), list) and isinstance(data.get("data"), list):  # a data frame, split
+        return [(f"row {i}", dict(zip(data["columns"], row, strict=False))) for i, row in enumerate(data["data"], 1)]
+    wrapped = next((data[name] for name in WRAPPERS if isinstance(data.get(name), Mapping)), None)
+    if wrapped is not None:
+        return _of_object(path, wrapped, notes)
+    if any(isinstance(data.get(name), list) for name in WRAPPERS) or not values:
+        return []
+    return [("row 1", dict(data))]
+
+
+def _is_table(value: Any) -> bool:
+    """A list of objects that are rows, not turns of a chat."""
+    return (
+        isinstance(value, list)
+        and bool(value)
+        and all(isinstance(row, dict) for row in value)
+        and not all({"role", "content"} <= set(row) or {"from", "value"} <= set(row) for row in value)
+    )
+
+
+def _columns(data: dict[str, list[Any]]) -> Rows:
+    names = list(data)
+    cells = zip(*data.values(), strict=False)
+    return [(f"row {i}", dict(zip(names, row, strict=True))) for i, row in enumerate(cells, 1)]
