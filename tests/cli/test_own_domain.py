@@ -53,7 +53,7 @@ def test_a_table_becomes_problems(place: Path, realm: Realm) -> None:
     problems = rows(Path("d/problems.jsonl"))
     assert len(problems) == 30 and {p["split"] for p in problems} == {"train", "test"}
     assert [row["reason"] for row in rows(Path("d/rejects.jsonl"))] == [
-        "empty question", "the question of line 3 again, with another answer (yes)",
+        "empty question", "a question again, with another answer: that of line 3 (yes)",
     ]  # fmt: skip
     drawn = realm(*[word for word in words if word not in ("--split", "part")], "--preview")
     assert "column part has split names only: --split part keeps them" in " ".join(drawn.out.split())
@@ -137,10 +137,10 @@ def test_what_is_left_of_the_sample_is_said(place: Path, realm: Realm) -> None:
 def test_repeated_questions_are_told_apart_from_empty_ones(place: Path, realm: Realm) -> None:
     Path("x.csv").write_text("q,a\nwho?,1\nwhat?,2\nwho?,1\nwhat?,2\n")
     out = " ".join(realm("import", "x.csv", "-q", "q", "-a", "a", "--preview").out.split())
-    assert "left out 2 rows: the question of another row again, with the same answer, e.g. line 4" in out
+    assert "left out 2 rows: a question again, with the same answer, e.g. line 4: that of line 2" in out
     Path("x.csv").write_text("q,a,s\nwho?,1,test\nwhat?,2,train\nwho?,1,train\n")
     out = " ".join(realm("import", "x.csv", "-q", "q", "-a", "a", "--split", "s", "--preview").out.split())
-    assert "again, with the same answer, in train (that one is in test), e.g. line 4" in out
+    assert "a question again, with the same answer, in train (that one is in test), e.g. line 4: that of line 2" in out
 
 
 def test_rules_that_are_named_have_to_be_there(place: Path, realm: Realm) -> None:

@@ -28,7 +28,9 @@ def test_thirteen_in_a_row_touch_and_twelve_do_not() -> None:
 
 
 def test_a_short_question_must_stand_whole_in_one() -> None:
-    assert contamination({"t": "What is 2 + 3?"}, {"q": "what is 2 3", "r": "What is 2 + 4?"}) == {"q": "t"}
+    assert contamination({"t": "What is 2 + 3?"}, {"q": "what is 2 + 3", "r": "What is 2 + 4?"}) == {"q": "t"}
+    assert contamination({"t": "What is 2 + 3?"}, {"q": "What is 2 - 3?", "r": "What is 2 * 3?"}) == {}
+    assert contamination({"t": "a well-known case"}, {"q": "A well known case"}) == {"q": "t"}
 
 
 def test_a_template_is_no_leak() -> None:

@@ -46,8 +46,8 @@ def import_(
     answer_type: Annotated[
         Text,
         typer.Option(
-            help="number, label, choice, expr, text, date, list; or a column of these ({text} for one that is named as a "
-            "type is). Default: guessed from the answers.",
+            help="number, label, choice, expr, text, date, list; or a column of these ({text} for one that is named "
+            "as a type is). Default: guessed from the answers.",
             rich_help_panel=_ANSWERS,
         ),
     ] = None,

@@ -4,8 +4,8 @@ A test question is *touched* if it shares 13 words in a row with a training ques
 they stand whole in one. Word runs of more than `COMMON` training questions are a template's text, not a leak.
 Usage: `touched = contamination({"t1": "..."}, {"q1": "..."})`; GPT-3's appendix C (2005.14165) has the 13-gram rule.
 
-Deviation 1: numbers and signs of arithmetic count as words, so that one template with other numbers is another question,
-and `1 - 1` another than `1 + 1`. A hyphen between letters is no sign.
+Deviation 1: numbers and signs of arithmetic count as words, so that one template with other numbers is another
+question, and `1 - 1` another than `1 + 1`. A hyphen between letters is no sign.
 """
 
 from __future__ import annotations

@@ -24,7 +24,7 @@ _WOULD = {
     "--answer-type": "answer_type answertype ans_type",
     "--solution": "solution explanation rationale reasoning cot worked_solution gold_solution long_answer",
     "--group": "group category subject topic family level difficulty",
-    "--split-by": "note note_id context contexts passage document doc_id patient patient_id title source_id case_id group_id",
+    "--split-by": "note note_id context contexts passage document doc_id patient patient_id title source_id case_id",
     "--id": "id idx uid question_id",
 }
 OPTION_OF = {name: option for option, names in _WOULD.items() for name in names.split()}

@@ -23,15 +23,15 @@ WRAPPERS = ("data", "rows", "examples", "items", "instances", "questions", "prob
 
 def json_rows(path: Path, text: str, notes: list[str]) -> Rows:
     """(place, cells) of each row, whether the file is one value or one object a line. DataError for broken JSON."""
-    stripped = text.strip()
-    lines = [
-        (number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()
-    ]  # U+2028 may stand in one
-    if path.suffix.lower() == ".json" or len(lines) < 2 or stripped.startswith("["):
+    lines = [(n, line) for n, line in enumerate(text.split("\n"), 1) if line.strip()]  # U+2028 may stand in a line
+    whole = path.suffix.lower() == ".json"
+    if whole or text.lstrip().startswith("["):
         try:
-            return _rows(path, json.loads(stripped or "[]"), notes)
+            data = json.loads(text if lines else "[]")
+            if whole or _is_table(data):
+                return _rows(path, data, notes)
         except (ValueError, RecursionError) as error:
-            if path.suffix.lower() == ".json" and not _is_object(lines[0][1] if lines else ""):
+            if whole and not _is_object(lines[0][1]):
                 raise DataError(f"{path}: broken JSON ({error}); mend it") from None
     return _checked(path, [(f"line {number}", _line(path, number, line)) for number, line in lines])
 
@@ -61,9 +61,8 @@ def _checked(path: Path, rows: list[tuple[str, Any]]) -> Rows:
 def _rows(path: Path, data: Any, notes: list[str]) -> Rows:
     if isinstance(data, Mapping):
         return _of_object(path, data, notes)
-    place = "line" if path.suffix.lower() in (".jsonl", ".ndjson") and not isinstance(data, list) else "row"
     given = data if isinstance(data, list) else [data]
-    return _checked(path, [(f"{place} {i}", row) for i, row in enumerate(given, 1)])
+    return _checked(path, [(f"row {i}", row) for i, row in enumerate(given, 1)])
 
 
 def _of_object(path: Path, data: Mapping[str, Any], notes: list[str]) -> Rows:

@@ -41,7 +41,7 @@ def fault_of(problem: Problem) -> str:
     choices = problem.choices or []
     if len(choices) > MAX_CHOICES:
         return f"{len(choices)} choices, and letters for {MAX_CHOICES}; leave some out"
-    if problem.answer_type == "choice":
+    if problem.answer_type == "choice" and choices:
         place = ord(problem.answer.upper()) - 65 if len(problem.answer) == 1 and problem.answer.isascii() else -1
         if 0 <= place < len(choices) and not choices[place].strip():
             return f"the answer {problem.answer} is a choice that is empty; mend answer or choices"
