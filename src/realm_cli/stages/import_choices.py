@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from realm_cli.errors import ConfigError
-from realm_cli.method.labels import LETTERS, MAX_CHOICES
 from realm_cli.method.questions import folded
+from realm_cli.prompts import LETTERS
 from realm_cli.stages.import_cells import as_list, lookup, text_of
 from realm_cli.stages.import_rows import Draft, Options
 from realm_cli.stages.import_types import rows_told
@@ -39,8 +39,8 @@ def set_options(draft: Draft, columns: Sequence[str]) -> str:
     draft.fields["choices"] = texts
     if sum(map(bool, texts)) < 2:
         return "fewer than two choices"
-    if len(trimmed(texts)) > MAX_CHOICES:
-        return f"more than {MAX_CHOICES} choices, for which there are no letters: {len(texts)}"
+    if len(trimmed(texts)) > len(LETTERS):
+        return f"more than {len(LETTERS)} choices, for which there are no letters: {len(texts)}"
     return ""
 
 
@@ -96,6 +96,8 @@ def _lettered(text: str) -> list[str]:
             break
         starts.append(found.start())
         at = found.end()
+    if not starts:
+        return []
     parts = [text[a:b] for a, b in zip(starts, [*starts[1:], len(text)], strict=True)]
     return [part.strip().rstrip(",; ") for part in parts] if len(parts) > 1 else []
 
@@ -104,7 +106,7 @@ def without_letters(texts: Sequence[str]) -> list[str]:
     """Options without letters of their own, where every one that is not empty has its place's letter in front."""
     found = [_OWN.match(text) for text in texts]
     own = all(
-        not text or (match and match[1].upper() == LETTERS[i % MAX_CHOICES])
+        not text or (match and match[1].upper() == LETTERS[i % len(LETTERS)])
         for i, (text, match) in enumerate(zip(texts, found, strict=True))
     )
     if not own or len(texts) < 2:

@@ -50,7 +50,7 @@ def unused_note(rows: Sequence[tuple[str, Mapping[str, Any]]], columns: Columns)
     told = []
     for name in left:
         option = OPTION_OF.get(name.strip().lower().replace(" ", "_").replace("-", "_"))
-        told.append(f"{name} ({option})" if option and option not in named else name)
+        told.append(f"{name} ({option})" if option and not named.get(option) else name)
     told.sort(key=lambda text: not text.endswith(")"))
     return (
         [f"columns not used: {', '.join(told[:12])}{f' and {len(told) - 12} more' if told[12:] else ''}"]

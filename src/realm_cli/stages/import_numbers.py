@@ -46,10 +46,7 @@ def _set_decimal(rows: Sequence[Draft], options: Options, notes: list[str]) -> N
     comma = options.decimal == "comma" if options.decimal else len(commas) > len(points)
     if options.decimal is None and commas and points:
         for draft, run in unclear:
-            other = "comma" if "," in run else "point"
-            draft.reason = (
-                f"decimals or thousands, as the column has both signs (--decimal {other} or another): {run!r}"
-            )
+            draft.reason = f"decimals or thousands, as the column has both signs (--decimal comma or point): {run!r}"
         notes.append(f"decimal commas ({commas[0]}) and points ({points[0]}) in one column: both read")
     elif options.decimal is None and unclear and not commas and not points and any("," in run for _, run in unclear):
         run = next(run for _, run in unclear if "," in run)

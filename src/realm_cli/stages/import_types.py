@@ -22,7 +22,7 @@ _PLAIN_MATH = re.compile(r"[\d\s.,+\-*/^()\[\]{}=<>|!×÷·√π∞≤≥≠±]{
 _MATH_WORD = re.compile(r"\b(?:sqrt|pi|sin|cos|tan|log|ln|exp|frac|[a-zA-Z])\b|(?<=\d)(?:pi|sqrt|[a-zA-Z])(?![A-Za-z])")
 _RANGE = re.compile(r"[\d\s–-]{1,200}")  # 5-10, 555-1234
 _OPERATOR = re.compile(
-    r"[\w)\]]\s{0,3}[+*/^=<>×÷·√±-]\s{0,3}[\w(\[√π]|\w\(|^[(\[][^()]{0,60},[^()]{0,60}[)\]]$|√|π|\bpi\b"
+    r"[\w)\]]\s{0,3}[+*/^=<>×÷·√±-]\s{0,3}[\w(\[√π]|\w\(|^[(\[][^()]{0,60},[^()]{0,60}[)\]]$|√|π|\bpi\b|^\d{1,9}[xyznkt]$"
 )
 
 

@@ -90,10 +90,10 @@ def _of_object(path: Path, data: Mapping[str, Any], notes: list[str]) -> Rows:
             return _of_object(path, values[0], notes)
         notes.append("rows by key: the keys are the ids (--id COLUMN takes others)")
         return [(f"row {i}", {**value, KEY: key}) for i, (key, value) in enumerate(data.items(), 1)]
+    if isinstance(data.get("columns"), list) and _is_matrix(data.get("data")):  # a data frame, split
+        return [(f"row {i}", dict(zip(data["columns"], row, strict=False))) for i, row in enumerate(data["data"], 1)]
     if values and all(isinstance(value, list) for value in values) and len(set(map(len, values))) == 1:
         return _columns(dict(data))
-    if isinstance(data.get("columns"), list) and isinstance(data.get("data"), list):  # a data frame, split
-        return [(f"row {i}", dict(zip(data["columns"], row, strict=False))) for i, row in enumerate(data["data"], 1)]
     wrapped = next((data[name] for name in WRAPPERS if isinstance(data.get(name), Mapping)), None)
     if wrapped is not None:
         return _of_object(path, wrapped, notes)
@@ -110,6 +110,10 @@ def _is_table(value: Any) -> bool:
         and all(isinstance(row, dict) for row in value)
         and not all({"role", "content"} <= set(row) or {"from", "value"} <= set(row) for row in value)
     )
+
+
+def _is_matrix(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(row, list) for row in value)
 
 
 def _columns(data: dict[str, list[Any]]) -> Rows:

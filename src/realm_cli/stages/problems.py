@@ -8,8 +8,8 @@ from pathlib import Path
 from realm_cli.artifacts import read_rows
 from realm_cli.errors import DataError
 from realm_cli.method.answers import is_correct, known_types
-from realm_cli.method.labels import MAX_CHOICES
 from realm_cli.method.questions import question_key
+from realm_cli.prompts import LETTERS
 from realm_cli.records import Problem
 
 
@@ -39,8 +39,8 @@ def load_problems(path: Path) -> list[Problem]:
 def fault_of(problem: Problem) -> str:
     """Why no answer could be right, or no prompt could show the choices; "" if nothing stands against it."""
     choices = problem.choices or []
-    if len(choices) > MAX_CHOICES:
-        return f"{len(choices)} choices, and letters for {MAX_CHOICES}; leave some out"
+    if len(choices) > len(LETTERS):
+        return f"{len(choices)} choices, and letters for {len(LETTERS)}; leave some out"
     if problem.answer_type == "choice" and choices:
         place = ord(problem.answer.upper()) - 65 if len(problem.answer) == 1 and problem.answer.isascii() else -1
         if 0 <= place < len(choices) and not choices[place].strip():
