@@ -97,7 +97,7 @@ CASES = {
     "train/test overlap": Case(
         [*ROLLOUT, *P],
         ("problems a (train) and b (test) ask the same question",),
-        problems({"question": "Who?"}, {"id": "b", "question": " who ", "split": "test"}),
+        problems({"question": "Who?"}, {"id": "b", "question": " who? ", "split": "test"}),
     ),
     "not UTF-8": Case([*ROLLOUT, *P], ("p.jsonl: not UTF-8 text",), file("p.jsonl", b'{"id": "\xff"}\n')),
     "folder as file": Case([*ROLLOUT, "--problems", "d"], ("d: is a folder",)),

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from realm_cli.method.dates import column_order, read_date
+from realm_cli.method.dates import column_order, read_date, readings
 from realm_cli.records import DateOrder
 
 NINTH = datetime.date(2024, 3, 9)
@@ -133,6 +133,12 @@ def test_what_is_no_date(text: str, order: DateOrder | None) -> None:
     assert read_date(text, order) is None
 
 
+def test_readings_by_hand() -> None:
+    assert readings("09/03/2024") == {"dmy": NINTH, "mdy": datetime.date(2024, 9, 3)}
+    assert readings("25/12/2024") == {"dmy": datetime.date(2024, 12, 25)} and readings("31/02/2024") == {}
+    assert readings("2024-03-09") == dict.fromkeys(("dmy", "mdy", "ymd"), NINTH)
+
+
 FORMATS = (
     "{y:04}-{m:02}-{d:02}",
     "{y:04}/{m}/{d}",
@@ -177,6 +183,7 @@ days = st.dates(datetime.date(1000, 1, 1))
 def test_what_is_written_is_read(date: datetime.date, form: str, order: DateOrder | None, upper: bool) -> None:
     text = written(date, form)
     assert read_date(text.upper() if upper else text, order) == date
+    assert set(readings(text).values()) == {date} and len(readings(text)) == 3
 
 
 @given(days, st.sampled_from(ORDERED))

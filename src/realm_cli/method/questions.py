@@ -17,6 +17,11 @@ def question_key(question: str, choices: Sequence[str] | None = None) -> str:
     return "\n".join([folded(question), *options])
 
 
+def compared(question: str, choices: Sequence[str] | None = None) -> str:
+    """The text in which leaks are sought: the question with its choices, which make another question of one stem."""
+    return "\n".join([question, *filter(None, choices or ())])
+
+
 def folded(text: str) -> str:
     """One spelling of a text: no case, single blanks, composed letters."""
     text = unicodedata.normalize("NFC", text).casefold()

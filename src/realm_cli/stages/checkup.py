@@ -18,7 +18,7 @@ from realm_cli.errors import RealmError
 from realm_cli.method.answers import is_correct, known_types, numbers_in, to_number
 from realm_cli.method.contamination import contamination
 from realm_cli.method.guidance import leak_flags
-from realm_cli.method.questions import question_key
+from realm_cli.method.questions import compared, question_key
 from realm_cli.method.scoring import smallest_detectable
 from realm_cli.method.steps import parse_route
 from realm_cli.recipe import DistillConfig
@@ -209,7 +209,8 @@ def _balance(problems: Sequence[Problem]) -> Iterator[Finding]:
 
 def _leaks(problems: Sequence[Problem]) -> Iterator[Finding]:
     train, test = (
-        {p.id: p.question for p in problems if p.split == split and p.question} for split in ("train", "test")
+        {p.id: compared(p.question, p.choices) for p in problems if p.split == split and p.question}
+        for split in ("train", "test")
     )
     touched = contamination(train, test)
     if touched:

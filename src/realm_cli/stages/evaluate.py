@@ -18,6 +18,7 @@ from realm_cli.method.answers import answer_key, flexible_answer, is_correct
 from realm_cli.method.contamination import contamination
 from realm_cli.method.grading import Verdicts, told
 from realm_cli.method.parsing import Parsed, parse_completion
+from realm_cli.method.questions import compared
 from realm_cli.prompts import bare_messages, question_text, routed_messages, ruled_messages
 from realm_cli.protocols import Completion, Generator, GenRequest, NllScorer, Progress, Replay, SamplingParams, sampled
 from realm_cli.records import Mode, Prediction, Problem, ShownRoute
@@ -240,7 +241,8 @@ def _contamination(
     """Test problems that share 13 words in a row with a training problem, and bare accuracy without them."""
     if not training:
         return None
-    touched = contamination({p.id: p.question for p in training}, {p.id: p.question for p in problems})
+    train, test = ({p.id: compared(p.question, p.choices) for p in asked} for asked in (training, problems))
+    touched = contamination(train, test)
     left: dict[str, list[bool]] = defaultdict(list)
     for row in rows:
         if row.problem_id not in touched and row.mode == "bare":

@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 
-from realm_cli.method.answers import known_types, to_number
+from realm_cli.method.answers import clean, known_types, to_number
 from realm_cli.method.dates import MONTHS, readings
 from realm_cli.stages.import_cells import lookup, text_of
 from realm_cli.stages.import_rows import Columns, Draft, Options
@@ -18,7 +18,7 @@ MOST = 0.95  # share of answers that are numbers or dates, from which on the oth
 FORMULAS = 0.3  # share of formulas among answers from which on words stand among formulas, not the other way round
 SHOWN = 3  # answers that speak against a guess
 _TEX = re.compile(r"\\[A-Za-z(\[]|\\\\|\^\s?[{(\dA-Za-z]|\$[^$\n]{0,200}[\\^=_][^$\n]{0,200}\$")
-_PLAIN_MATH = re.compile(r"[\d\s.,+\-*/^()\[\]{}=<>|!×÷·√π∞≤≥≠±]{1,200}")
+_PLAIN_MATH = re.compile(r"[\d\s.,+\-*/^()\[\]{}=<>|!×÷·√π∞≤≥≠±]{0,200}")
 _MATH_WORD = re.compile(r"\b(?:sqrt|pi|sin|cos|tan|log|ln|exp|frac|[a-zA-Z])\b|(?<=\d)(?:pi|sqrt|[a-zA-Z])(?![A-Za-z])")
 _RANGE = re.compile(r"[\d\s–-]{1,200}")  # 5-10, 555-1234
 _OPERATOR = re.compile(
@@ -119,6 +119,7 @@ def _but(what: str, odd: Sequence[Draft], one: str) -> str:
 
 def is_number(answer: str) -> bool:
     """A number with at most a sign, a currency and a unit; x^2 and \\frac{1}{2} are formulas, `March 2024` is words."""
+    answer = (clean(answer) or answer).replace("\\$", "$").replace("\\%", "%")
     if not re.search(r"\d", answer) or re.search(r"[\\^=]", answer) or len(answer.split()) > 3:
         return len(re.sub(r"[\d.,\s'’]", "", answer)) == 0 and _reads(answer)
     words = re.findall(r"[^\W\d_]{3,20}", answer.lower())
@@ -136,8 +137,9 @@ def is_date(answer: str) -> bool:
 
 def is_formula(answer: str) -> bool:
     """LaTeX, or signs and single letters with an operator between them. Money ($0, $5 million) is none."""
-    if _TEX.search(answer):
-        return True
+    answer = answer.replace("\\$", "$")
+    if _TEX.search(answer) or re.fullmatch(r"\$[^$\n]{1,200}\$", answer):
+        return not is_number(answer)
     if len(answer) > 200 or answer.startswith("$") or _RANGE.fullmatch(answer) or not re.search(r"[\da-zπ√]", answer):
         return False
     if is_number(answer) or is_date(answer):
