@@ -61,7 +61,7 @@ def _set_decimal(rows: Sequence[Draft], options: Options, notes: list[str]) -> N
                 draft.fields["answers"] = [to_point(text, comma) for text in draft.fields["answers"]]
     changed = [draft for draft in rows if before[id(draft)] != draft.answer]
     if changed:
-        why = "--decimal comma" if options.decimal else "--decimal point reads them as thousands"
+        why = "--decimal comma" if options.decimal else "--decimal point changes it"
         shown = f"{before[id(changed[0])]} is read as {changed[0].answer}"
         notes.append(f"answers have decimal commas: {shown}" + (f" ({why})" if comma else ""))
 
