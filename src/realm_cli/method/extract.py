@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import re
 
-from realm_cli.method.numbers import MAX_CHARS, PLAIN, one_dash, read_number
+from realm_cli.method.notation import one_dash
+from realm_cli.method.numbers import MAX_CHARS, PLAIN, read_number
 from realm_cli.method.parsing import parse_completion
 from realm_cli.method.units import CURRENCY
 

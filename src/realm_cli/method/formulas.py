@@ -31,7 +31,8 @@ from realm_cli.method.latex import (
     tidy,
     to_latex,
 )
-from realm_cli.method.numbers import Number, normal, read_number, same_value
+from realm_cli.method.notation import normal
+from realm_cli.method.numbers import Number, read_number, same_value
 from realm_cli.method.units import read_unit, same_unit
 
 _TAIL = re.compile(  # a unit in a text box

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-from realm_cli.method.numbers import normal, read_number
+from realm_cli.method.notation import normal
+from realm_cli.method.numbers import read_number
 
 MAX_LIST = 64
 FUNCTION_NAMES = """sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh log ln lg exp sqrt max min gcd lcm det

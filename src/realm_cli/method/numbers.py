@@ -16,40 +16,18 @@ brackets, a number is negative, as accountants write it. (5) `5K`, `5M` are thou
 from __future__ import annotations
 
 import re
-import unicodedata
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 
-from realm_cli.method.number_words import number_words
+from realm_cli.method.notation import normal
+from realm_cli.method.number_words import and_part, number_words
 from realm_cli.method.units import CURRENCY, known_unit, read_unit
 
 MAX_CHARS, MAX_DIGITS, MAX_POWER = 1000, 60, 400
 NOISE_DIGITS, NOISE = 15, Fraction(1, 10**12)  # digits of a binary number as text; its relative error
 
 PLAIN = re.compile(r"-?(?:[1-9]\d{0,2}(?:,\d{3})+|\d{1,30})(?:\.\d{1,20})?", re.ASCII)  # nothing to strip or to weigh
-_DASHES = {ord(char): "-" for char in "\u2212\u2010\u2011\u2012\u2013\u2014\u2015\uff0d\ufe63\ufe58\u2796△▲▼"}
-_BLANKS = {ord(char): " " for char in "\u00a0\u2009\u202f\u2007\u2002\u2003\u3000\u200b"}
-_SUPER = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻", "0123456789+-")
-_SUPERS = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻]{1,8}")
-_VULGAR = re.compile("[¼-¾⅐-⅞]")
-_FRAC = re.compile(
-    r"\\[dtc]?frac\s{0,4}(?:\{\s{0,4}(-?\d{1,60})\s{0,4}\}|(\d))\s{0,4}(?:\{\s{0,4}(\d{1,60})\s{0,4}\}|(\d))"
-)
-_TEXT = re.compile(
-    r"\\(?:text|textbf|textrm|textit|textnormal|mathrm|mathbf|mbox|operatorname)\s{0,4}\{([^{}]{0,300})\}"
-)
-_TEX = (
-    (re.compile(r"\\(?:times|cdot)(?![A-Za-z])"), "×"),
-    (re.compile(r"\^\s{0,4}(?:\{\s{0,4}\\circ\s{0,4}\}|\\circ)|\\(?:degree|textdegree)(?![A-Za-z])"), "°"),
-    (re.compile(r"\\approx(?![A-Za-z])"), "≈"),
-    (re.compile(r"\\(?:left|right)(?![A-Za-z])|\\[dt]isplaystyle(?![A-Za-z])"), ""),
-    (re.compile(r"\s?\{\s?([,.])\s?\}\s?"), r"\1"),
-    (re.compile(r"(?<=[\d,])\s?(?:\\[,!;:]|~)\s?(?=\d)"), ""),
-    (re.compile(r"\\[,!;:]"), " "),
-    (re.compile(r"\\ |\\quad(?![A-Za-z])|~"), " "),
-    (re.compile(r"\\([$%])"), r"\1"),
-)
 _LEAD = re.compile(
     r"\s{0,8}(?:[≈~]|(?:(?:(?:approximately|approx\.?|about|around|roughly|ca\.|circa|exactly|only|just|a total of|"
     r"equals?|is|was|are|it is|it's)\s{1,4}))){0,3}\s{0,8}",
@@ -57,10 +35,12 @@ _LEAD = re.compile(
 )
 _COPULA = re.compile(r"\s{0,4}:|\s(?:is|are|was|were|equals|be)\b:?")
 MAX_LEAD, LEAD_WORDS = 160, 14  # characters and words in front of a number
-_NO = frozenset(("not", "no", "never", "than", "and", "or", "half", "twice", "double"))
+NO_NUMBER = """not no never than and or half twice double cannot cant wrong incorrect false without isnt shouldnt wont
+couldnt wouldnt doesnt"""
+_NO = frozenset(NO_NUMBER.split())
 _SIGN = r"(?:[-+]|(?:minus|negative|plus)(?=[\s$€£¥₹]))"
 _HEAD = re.compile(
-    rf"(?:(?P<s0>-)\s?(?=\())?(?P<open>\()?\s{{0,4}}(?P<s1>{_SIGN})?\s{{0,4}}(?P<cur>{CURRENCY})?"
+    rf"(?:(?P<s0>-)\s?(?=\())?(?:(?P<cur0>{CURRENCY})\s?(?=\())?(?P<open>\()?\s{{0,4}}(?P<s1>{_SIGN})?\s{{0,4}}(?P<cur>{CURRENCY})?"
     rf"\s{{0,4}}(?P<s2>{_SIGN})?\s{{0,4}}(?=[\d.])",
     re.IGNORECASE,
 )
@@ -75,6 +55,10 @@ _COMMA = re.compile(
     r"(?P<dec>,\d{1,60})?(?![\d_]|[.,]\d|['’]\d)(?P<exp>[eE][-+]?\d{1,4}(?!\d))?",
     re.ASCII,
 )
+_EUROPEAN = re.compile(  # can only be read so: 1.234.567, 1.234,5 and 1 234,5
+    r"[1-9]\d{0,2}(?:\.\d{3}){2,8}(?:,\d{1,20})?(?![\d.,])|[1-9]\d{0,2}(?:[. ]\d{3}){1,8},(?:\d{1,2}|\d{4,20})(?![\d.,])",
+    re.ASCII,
+)
 _ONE_COMMA = re.compile(r"(?:0,\d{1,30}|[1-9]\d{0,30},(?:\d{1,2}|\d{4,30}))(?![\d.,'’])", re.ASCII)
 _OVER = re.compile(r"\s?/\s?(\d{1,60})(?![\d.,'’_]|\s?/\s?\d)", re.ASCII)
 _MIXED = re.compile(r"(?:\s{1,4}|\s{1,4}(?:and|&)\s{1,4})(\d{1,9})\s?/\s?(\d{1,9})(?![\d.,]|\s?/\s?\d)", re.ASCII)
@@ -84,18 +68,35 @@ _POWER = re.compile(
 _TEN = re.compile(r"\s{0,4}(?:\^|\*\*)\s{0,4}[{(]?\s{0,4}([-+]?\d{1,4})(?!\d)\s{0,4}[)}]?")
 _FACTOR_WORDS = {
     "hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12, "lakh": 5, "lac": 5, "crore": 7, "cr": 7,
-    "mn": 6, "mio": 6, "mln": 6, "bn": 9, "bln": 9, "tn": 12, "k": 3, "万": 4, "萬": 4, "亿": 8, "億": 8, "千": 3,
+    "quadrillion": 15, "quintillion": 18, "grand": 3, "thou": 3, "mil": 6, "bil": 9, "mrd": 9, "milliard": 9,
+    "milliarden": 9, "millionen": 6, "millones": 6, "百": 2, "mn": 6, "mio": 6, "mln": 6, "bn": 9, "bln": 9, "tn": 12, "k": 3, "万": 4, "萬": 4, "亿": 8, "億": 8, "千": 3,
 }  # fmt: skip
 _FACTOR = re.compile(
-    r"\s{0,4}-?(?:(hundred|thousand|million|billion|trillion|lakh|lac|crore|mn|mio|mln|bn|bln|tn|cr)s?\.?(?![A-Za-z])"
-    r"|([kKMB]|mm?|b|T)(?![A-Za-z/^²³\d])|([万萬亿億千])|(dozen)s?\b)",
+    r"\s{0,4}-?(?:(hundred|thousand|million|billion|trillion|quadrillion|quintillion|milliarden|milliard|millionen|millones"
+    r"|grand|thou|lakh|lac|crore|mil|bil|mrd|mn|mio|mln|bn|bln|tn|cr)s?\.?(?![A-Za-z])"
+    r"|([kKMB]|mm?|b|T)(?![A-Za-z/^²³\d])|([万萬亿億千百])|(dozen)s?\b)",
     re.IGNORECASE,
 )
 _LETTERS = {"k": 3, "K": 3, "M": 6, "B": 9}
 _WITH_MONEY = {"m": 6, "mm": 6, "MM": 6, "b": 9, "T": 12}
-_WHY = re.compile(r",?\s{1,4}(?:because|since|given that|due to)\b.*|,\s{1,4}as\b.*", re.IGNORECASE | re.DOTALL)
+_WHY = re.compile(
+    r",?\s{1,4}(?:because|since|given that|due to)\b.*|,\s{1,4}(?:as|which is|that is)\b.*|\s{1,4}-\s{1,4}that is\b.*"
+    r"|,\s{1,4}not\s{1,4}-?[$€£]?[\d.,]+\s{0,4}$|[\s.,;|(]{1,4}confidence\b.*|[.!;|]\s{1,4}hope\b.*"
+    r"|[\s.,;|(]{1,4}(?:I'?m |with |about ){0,3}\d{1,3}\s?%\s(?:sure|certain|confiden\w{1,4})\b.*",
+    re.IGNORECASE | re.DOTALL,
+)
+_SCALED = re.compile(r"\s{0,4}(?:%|[kKMB]|million|billion|thousand|bn|mn)?\s{0,4}")
+TAKEN_BACK = re.compile(  # an explanation that takes the answer back
+    r"\b(?:wait|actually|however|correction|instead|mistake|wrong|incorrect|error|answer)\b|(?:^|[.;,!?-]\s{0,4}|\.{3}\s?)no\b",
+    re.IGNORECASE,
+)
 _EQUATION = re.compile(r"[<>≠≤≥!;]|:=|,\s|\b(?:and|or|not)\b|\\n|n't\b")
 _FLOAT = re.compile(r"-?(\d{1,20})\.(\d{1,25})(?:[eE][-+]?\d{1,3})?")
+_LEFT = re.compile(
+    r"[A-Za-z](?:_\{?\w{1,6}\}?)?(?:\([^()]{0,20}\))?|[A-Za-z](?:\s?[+*/·]\s?[A-Za-z]){1,5}|\|?[A-Z]{2}\|?"
+    r"|\\[dt]?frac\{[A-Z]{2}\}\{[A-Z]{2}\}|[A-Z]\s?:\s?[A-Z]|(?:[A-Za-z]{2,30}(?:['’]s?)?\s{0,3}){1,12}"
+)
+_NOT_NAMES = frozenset(("sqrt", "sin", "cos", "tan", "log", "ln", "exp", "abs", "not", "half", "twice", "double"))
 _AGAIN = re.compile(r"\s{0,4}\(([^()]{1,80})\)\s{0,4}\.?\s{0,4}$")
 _SEVERAL = re.compile(r"\s{1,4}or\s{1,4}|\s{1,4}and\s{1,4}|;\s{0,4}|,\s{1,4}")
 
@@ -135,36 +136,15 @@ def read_number(text: str, *, decimal_comma: bool = False, algebra: bool = False
     return found
 
 
-def normal(text: str) -> str:
-    r"""One spelling of minus signs, blanks, powers, fractions and LaTeX's marks. `\text{}` gives its content."""
-    text = text.strip()
-    if not text.isascii():
-        text = one_dash(text)
-        text = _SUPERS.sub(lambda m: "^{" + m.group().translate(_SUPER) + "}", text)
-        text = _VULGAR.sub(_vulgar, text)
-        text = "".join(unicodedata.normalize("NFKC", c) if "\uff01" <= c <= "\uff5e" else c for c in text)
-    if "\\" in text or "{" in text or "~" in text:
-        text = _TEXT.sub(r"\1", text)
-        text = _FRAC.sub(lambda m: f" {m[1] or m[2]}/{m[3] or m[4]}", text)
-        for pattern, new in _TEX:
-            text = pattern.sub(new, text)
-    return text.strip()
-
-
-def one_dash(text: str) -> str:
-    """Minus signs and blanks in one spelling each."""
-    return text.translate(_DASHES).translate(_BLANKS)
-
-
-def _vulgar(match: re.Match[str]) -> str:
-    return " " + unicodedata.normalize("NFKC", match.group()).replace("\u2044", "/")
-
-
 def _read(text: str, decimal_comma: bool, algebra: bool) -> Number | None:
-    text = _WHY.sub("", text, count=1).strip().rstrip(".")
+    if why := _WHY.search(text):
+        if TAKEN_BACK.search(why.group()):
+            return None
+        text = text[: why.start()]
+    text = text.strip().rstrip(".")
     if "=" in text:
-        before, _, text = text.rpartition("=")
-        if _EQUATION.search(before) or (algebra and re.search("[A-Za-z]", before)):
+        *before, text = text.split("=")
+        if not (is_left_side(before[0]) and all(re.fullmatch(r"[^A-Za-z\\\n;]*", part) for part in before[1:])):
             return None
     again = _AGAIN.search(text)
     if again and re.search(r"\w", text[: again.start()]):  # "5 (five)", "24 (clips)"
@@ -176,6 +156,16 @@ def _read(text: str, decimal_comma: bool, algebra: bool) -> Number | None:
             return None
         return outer if inner is None or inner.value == outer.value else None
     return _read_one(text, decimal_comma, algebra)
+
+
+def is_left_side(text: str) -> bool:
+    """Whether an equation's left side only says what the right side is: a name, words, a sum of names, or arithmetic."""
+    if _EQUATION.search(text) or "\n" in text:
+        return False
+    if not re.search("[A-Za-z]", text):
+        return True
+    name = _LEFT.fullmatch(text.strip())
+    return name is not None and not {word.lower() for word in re.findall("[A-Za-z]+", text)} & _NOT_NAMES
 
 
 def _read_one(text: str, decimal_comma: bool, algebra: bool) -> Number | None:
@@ -191,7 +181,7 @@ def _read_one(text: str, decimal_comma: bool, algebra: bool) -> Number | None:
     head = _HEAD.match(begin)
     if head is None:
         spelled = number_words(begin)
-        return None if spelled is None else _with_unit(Fraction(spelled[0]), spelled[1], (), algebra)
+        return None if spelled is None else _with_unit(spelled[0], spelled[1], (), algebra)
     if (head["open"] and algebra) or sum(bool(head[name]) for name in ("s0", "s1", "s2")) > 1:
         return None
     digits = begin[head.end() :]
@@ -199,19 +189,25 @@ def _read_one(text: str, decimal_comma: bool, algebra: bool) -> Number | None:
     if found is None:
         return None
     value, rest = found
+    if (more := and_part(rest)) and value.denominator == 1:
+        value, rest = value + more[0], more[1]
     sign = -1 if (head["s1"] or head["s2"] or "").lower() in ("-", "minus", "negative") else 1
     outer_sign = sign
     if head["open"]:  # an accountant's brackets, around the number alone
         inside, closed, rest = rest.partition(")")
-        if not closed or not re.fullmatch(r"\s{0,4}(?:%|[kKMB]|million|billion)?\s{0,4}", inside) or rest.strip(" ."):
+        parts = inside, rest.rstrip(".")
+        if not closed or not all(map(_SCALED.fullmatch, parts)) or all(part.strip() for part in parts):
             return None
-        rest, outer_sign = inside, -1
-    money = (known_unit(head["cur"]) or head["cur"].lower(),) if head["cur"] else ()
+        rest, outer_sign = inside + rest.rstrip("."), -1
+    sign_of_money = head["cur"] or head["cur0"]
+    money = (known_unit(sign_of_money) or sign_of_money.lower(),) if sign_of_money else ()
     return _with_unit(value * outer_sign, rest, money, algebra)
 
 
 def _digits(text: str, decimal_comma: bool, algebra: bool) -> tuple[Fraction, str] | None:
     """(value without sign, what follows) of the digits at the beginning, with fraction and powers of ten."""
+    if not decimal_comma and not algebra and _EUROPEAN.match(text):
+        decimal_comma = True
     pattern = _COMMA if decimal_comma and not re.match(r"0\.\d|\d{1,60}\.(?:\d{1,2}|\d{4,60})(?!\d)", text) else _POINT
     one = None if decimal_comma or (algebra and not text.startswith("0,")) else _ONE_COMMA.match(text)
     if one:

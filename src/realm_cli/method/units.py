@@ -13,21 +13,35 @@ from collections.abc import Collection
 MAX_UNIT = 300  # characters
 _ALIASES = """
 m meter metre|km kilometer kilometre|cm centimeter centimetre|mm millimeter millimetre|um µm μm micron micrometer
-nm nanometer nanometre|ft foot feet|inch inche|yd yard|mi mile|kg kilogram kilo|g gram gramme|mg milligram
+nm nanometer nanometre|ft foot feet|inch inche|yd yard|mi mile|kg kilogram kilos|g gram gramme|mg milligram
 ug µg μg mcg microgram|t ton tonne|lb lbs|oz ounce|s sec second|ms millisecond|min minute|h hr hour|day|week wk
 month mo|year yr|l liter litre|ml milliliter millilitre cc|dl deciliter decilitre|cl centiliter centilitre
-ul µl μl microliter|gal gallon|j joule|kj kilojoule|kwh|w watt|kw kilowatt|mw megawatt|v volt
-a amp ampere|ma milliamp|ω ohm|n newton|pa pascal|kpa kilopascal|hpa|bar|atm|mmhg|hz hertz|khz|mhz|ghz|kelvin
-mol mole|mmol millimole|cal calorie|kcal kilocalorie|rpm|db decibel|ev|bit|byte|kb|mb|gb|° deg degree|rad radian
-% percent pct percentage|usd dollar $ us$|cent ¢|eur euro €|gbp £|¥ ￥|jpy yen 円|cny yuan rmb 元|inr rs rupee ₹
-chf franc|krw ₩|₽ rouble ruble|₺|฿ baht|₫|₱ peso|aud a$|cad c$|hkd hk$|brl r$|sgd s$|nzd nz$|mph|kph
+ul µl μl microliter|gal gallon|j joule|kj kilojoule|kwh|w watt|kw kilowatt|v volt
+a amp ampere|ω ohm|n newton|pa pascal|kpa kilopascal|hpa|bar|atm|mmhg|hz hertz|khz|ghz|kelvin
+mol mole|mmol millimole|cal calorie|kcal kilocalorie|rpm|db decibel|bit|byte|° deg degree|rad radian
+% percent pct percentage percents|usd dollar $ us$|cent ¢|eur euro €|gbp £|¥ ￥|jpy yen 円|cny yuan rmb 元|inr rs rupee ₹
+chf franc|krw won ₩|₽ rouble ruble|₺|฿ baht|₫|₱ peso|aud a$|cad c$|hkd hk$|brl r$|sgd s$|nzd nz$|mph|kph|aed|sek|nok|dkk|kr|twd nt$|myr rm|zar|pln zł|
 °c celsius|°f fahrenheit|meq|iu|mosm|bpm|dpi|px pixel|acre|ha hectare|cup|pint|quart|teaspoon tsp|tablespoon tbsp
 """
 _GROUPS = [group.split() for group in _ALIASES.replace("\n", "|").split("|") if group]
+# Units whose letters' case tells them apart; a spelling that is not here is read without case (MHZ, KG).
+_CASED_UNITS = "mg Mg mW MW mPa MPa mHz MHz meV MeV mm Mm mJ MJ mV MV mA MA mb Mb MB kb kB Gb GB TB Tb eV keV GeV"
+_CASED = frozenset(_CASED_UNITS.split())
+_CASELESS = {
+    "mhz": "MHz",
+    "khz": "khz",
+    "mpa": "MPa",
+    "kb": "kB",
+    "mb": "MB",
+    "gb": "GB",
+    "tb": "TB",
+    "ev": "eV",
+    "kev": "keV",
+}
 UNITS = {alias: group[0] for group in _GROUPS for alias in group} | {"pound": "pound"}
 AMBIGUOUS = {"pound": ("lb", "gbp"), "¥": ("jpy", "cny")}
 GLUED, SPACED = frozenset("mgshlL"), frozenset("mgshlLtVWJNAFC")  # letters that are units, behind a digit and a blank
-CODES = "USD|EUR|GBP|CHF|INR|JPY|CNY|RMB|AUD|CAD|HKD|SGD|NZD|KRW"
+CODES = "USD|EUR|GBP|CHF|INR|JPY|CNY|RMB|AUD|CAD|HKD|SGD|NZD|KRW|AED|SEK|NOK|DKK|TWD|MYR|ZAR|PLN"
 CURRENCY = rf"(?:(?:US|A|C|HK|R|S|NZ)?\$|[€£¥￥₹₩₽₺฿₫₱]|\b(?:{CODES}|Rs\.?)(?![A-Za-z]))"
 
 
@@ -43,13 +57,20 @@ log ln sin cos tan exp mod modulo choose if unless except but without wrong inco
 halved twice thrice triple score gross tens hundreds thousands ten twenty thirty forty fifty sixty seventy eighty ninety
 zero one two three four five six seven eight nine eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen
 nineteen hundred thousand million billion trillion lakh crore dozen power divided multiplied added subtracted negative
-minus plus wait infinity mille bps basis neither cannot instead rather versus vs
+minus plus wait infinity mille bps basis neither cannot instead rather versus vs alpha beta gamma delta epsilon theta
+lambda mu nu phi rho sigma omega recurring repeating binary hexadecimal hex octal quadrupled quintupled itself false too
+impossible grand mil bil quadrillion quintillion zillion gazillion thou milliard milliards millionen millones mrd kilo
+actually however maybe hundreds
 """)
 _PROSE = _set("""
 the of a an in each every total all altogether overall left remaining exactly only just is are was were it they this
 that there for from at on and with by we she he i them these those have has had be been will would more less fewer about
 approximately approx roughly around final answer so as respectively long wide high tall old away rounded worth square
 """)
+_FRACTION = re.compile(  # sevenths, sixteenth, millionths
+    r"(?:thir|four|fif|six|seven|eigh|nin|ten|eleven|twelf|[a-z]{3,6}teen|[a-z]{3,5}tie|hundred|thousand|[mbtr]{1,2}illion)"
+    r"(?:th|d)s?|n(?:th|ths)"
+)
 _TOKEN = re.compile(
     r"\s{0,8}(?:(?P<per>/|÷|per\b)\s{0,4}(?P<many>\d[\d.,]{0,12})?\s{0,4})?(?:(?P<shape>square|sq|cubic|cu)\.?\s{1,4})?"
     r"(?P<word>°\s?[CFcf]\b|[°%¢]|" + CURRENCY + r"|[^\W\d_]{1,40}(?:['’-][^\W\d_]{1,40}){0,4})"
@@ -91,7 +112,7 @@ def _normal(found: re.Match[str], *, glued: bool, last: bool, algebra: bool) -> 
     lower = word.lower()
     power = _SQUARES.get(found["shape"] or "", re.sub(r"[\s{}()^]", "", found["power"] or ""))
     suffix = f"^{power}" if power else ""
-    if (lower in CHANGES and not (found["per"] and lower in _COUNTS)) or lower.endswith(("n't", "n’t")):
+    if changes(lower) and not (found["per"] and lower in _COUNTS):
         return None
     if lower == "in":
         return f"inch{suffix}" if (last and not algebra) or suffix else ""
@@ -112,9 +133,23 @@ def _normal(found: re.Match[str], *, glued: bool, last: bool, algebra: bool) -> 
     return _singular(lower)
 
 
+def changes(word: str) -> bool:
+    """Whether a word behind a number makes another number of it or takes it back: `sevenths`, `half-dozen`, `isn't`."""
+    lower = word.lower()
+    parts = {lower, *lower.split("-")}
+    return bool(parts & CHANGES) or lower.endswith(("n't", "n’t")) or any(_FRACTION.fullmatch(part) for part in parts)
+
+
 def known_unit(word: str) -> str | None:
     """A unit's or currency's normal form, None for other words."""
-    lower = word.strip(". ").lower()
+    word = word.strip(". ")
+    lower = word.lower()
+    if word in _CASED:
+        return word
+    if lower in _CASELESS:
+        return _CASELESS[lower]
+    if lower in ("mg", "mm", "mw", "mv", "ma", "mj"):
+        return lower
     return UNITS.get(lower) or (UNITS.get(_singular(lower)) if len(lower) > 2 else None)
 
 
@@ -139,7 +174,7 @@ def same_unit(mine: Collection[str], gold: Collection[str]) -> bool:
 
 def _is_measure(token: str) -> bool:
     base = token.lstrip("/").partition("^")[0]
-    return base in UNITS or base[:1].isdigit()
+    return base in UNITS or base in _CASED or base[:1].isdigit()
 
 
 def _meets(one: str, other: str) -> bool:
