@@ -80,6 +80,14 @@ def test_jsonl_replays_rows_in_order(tmp_path: Path) -> None:
     generator.expect([])
 
 
+def test_a_written_text_that_begins_inside_a_thought_gets_its_tag(tmp_path: Path) -> None:
+    file = tmp_path / "texts.jsonl"
+    texts = ["1. a\n</think>\n<answer>4</answer>", "<think>\n1. a\n</think>\n<answer>4</answer>", "Answer: 4"]
+    file.write_text("".join(json.dumps({"problem_id": "p", "text": text}) + "\n" for text in texts))
+    ((_, done),) = JsonlGenerator(file).generate([GenRequest("p", [], n=3)], SamplingParams())
+    assert [c.text for c in done] == [texts[1], texts[1], "Answer: 4"]
+
+
 @pytest.mark.parametrize(
     ("line", "message"),
     [

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from realm_cli.domains import load_domain
 from realm_cli.errors import ConfigError, DataError, EngineError
+from realm_cli.method.thinking import with_opened_think
 from realm_cli.protocols import Completion, GenRequest, SamplingParams
 from realm_cli.records import Problem
 
@@ -63,7 +64,8 @@ class JsonlGenerator:
 
     A row has `problem_id` (else `id`) and `text` (else `completion`); several rows of a problem are its samples, in
     the order of the file. A problem with fewer rows than are asked for gets those that there are. A problems file is
-    read as well: the text of a row is its `gold_solution`, and rows without one have none.
+    read as well: the text of a row is its `gold_solution`, and rows without one have none. A text that begins inside a
+    thought, as a template or a server leaves it that has opened the thought itself, gets its `<think>` in front.
     """
 
     def __init__(self, path: Path, name: str | None = None) -> None:
@@ -93,7 +95,7 @@ class JsonlGenerator:
 
 
 def _completion(text: str) -> Completion:
-    return Completion(text, n_tokens=len(text.split()))
+    return Completion(with_opened_think(text), n_tokens=len(text.split()))
 
 
 def _read(path: Path) -> dict[str, list[str]]:
