@@ -3,25 +3,33 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import inspect
+import json
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pace import paces
 from realm_cli import prompts
 from realm_cli.method.parsing import parse_completion
 from realm_cli.prompts import (
+    LETTERS,
     bare_messages,
     check_text,
+    hinted_messages,
     lemma_text,
     numbered,
+    options_text,
     question_text,
     render_route,
     route_messages,
     routed_messages,
     routed_text,
+    rule_question_messages,
+    ruled_messages,
     solution_text,
     teacher_messages,
 )
@@ -29,6 +37,7 @@ from realm_cli.records import Problem, ShownRoute
 
 RIGHT = ShownRoute(route_id="r1", steps=["2 + 3 = 5", "5 * 2 = 10"], answer="10", label=True)
 WRONG = ShownRoute(route_id="r2", steps=["2 + 3 = 6", "6 * 2 = 12"], answer="12", label=False, first_error=1)
+EARLIER = "80a1ab0dc7c4cbcf7955bf1d23ff6b8f7179dc1c3730117fe17a16549022a258"
 LINE = st.from_regex(r"[a-z0-9 =+]{1,30}", fullmatch=True)
 
 
@@ -197,23 +206,126 @@ def test_choices_are_shown_under_the_question() -> None:
     assert question_text(choice("Q?", *map(str, range(26)))).endswith("Z) 25")
 
 
+HOLDING = [
+    "Which? A) iron B) mercury",
+    "Which?\n(a) Iron\n(b) Mercury",
+    "Which?\nA. iron\nB. mercury.",
+    "Which?\nA: iron\nB: mercury",
+    "Which? Option A: iron. Option B: mercury.",
+    "Which? [A] iron [B] mercury",
+    "Which? A)iron,B)mercury",
+    "Which? (A)iron(B)mercury",
+    "Which?\n**A)** iron\n**B)** mercury",
+    "Which?\n- A) **iron**\n- B) *mercury*",
+    "Which?\nA - iron\nB - mercury",
+    "Which?\nA iron\nB mercury",
+    "Which?\nA\tiron\nB\tmercury",
+    "Which?\n| A | iron |\n| B | mercury |",
+    'Which? {"A": "iron", "B": "mercury"}',
+    "Which? （Ａ）iron （Ｂ）mercury",
+    "Which?\nA、iron\nB、mercury",
+    "Which? $\\textbf{(A)}\\ \\text{iron} \\qquad\\textbf{(B)}\\ \\text{mercury}$",
+    "Plan A. was dropped.\r\nA) iron\r\nB) mercury\r\n",
+]
+NOT_HOLDING = [
+    "Is iron or mercury liquid?",
+    "Is mercury, iron, gold or zinc liquid?",
+    "Which? Options: iron, mercury",
+    "Which? A) iron",
+    "Which? A) mercury B) iron",
+    "Which? B) mercury A) iron",
+    "A mercury B iron?",
+    "Is a iron and b mercury?",
+    "Which? 1) iron 2) mercury",
+    "Which? A) ironwood B) mercury lamps",
+    "Which?\nA\nB\niron\nmercury",
+    "A) iron? Why?",
+]
+
+
+@pytest.mark.parametrize("question", HOLDING)
+def test_choices_that_the_question_holds_are_not_given_twice(question: str) -> None:
+    assert question_text(choice(question, "iron", "mercury")) == question
+    assert question_text(choice(question, "A) iron", "B) mercury")) == question
+
+
+@pytest.mark.parametrize("question", NOT_HOLDING)
+def test_choices_that_are_only_named_are_shown(question: str) -> None:
+    assert question_text(choice(question, "iron", "mercury")) == f"{question}\nA) iron\nB) mercury"
+
+
 @pytest.mark.parametrize(
-    ("question", "held"),
+    ("question", "choices", "held"),
     [
-        ("Which? A) iron B) mercury", True),
-        ("Which?\n(a) Iron\n(b) Mercury", True),
-        ("Which?\nA. iron\nB. mercury", True),
-        ("Which?\nA: iron\nB: mercury", True),
-        ("Is iron or mercury liquid?", False),
-        ("Which? Options: iron, mercury", False),
-        ("Which? A) iron", False),
-        ("Which? A) mercury B) iron", False),
-        ("A mercury B iron?", False),
+        ("Which? A) 55 B) 77", ["5", "7"], False),
+        ("Which? A) 5.5 B) 7.5", ["5", "7"], False),
+        ("Which? A) 5,000 B) 7,000", ["5", "7"], False),
+        ("Which? A) 5/2 B) 7/2", ["5", "7"], False),
+        ("Which? A) -5 B) -7", ["5", "7"], False),
+        ("Which? A) 5 B) 7", ["-5", "-7"], False),
+        ("Which? A) 5, B) 7.", ["5", "7"], True),
+        ("Which? A) 5 kg B) 7 kg", ["5 kg", "7 kg"], True),
+        ("Which? A) iron\nC) gold", ["iron", "", "gold"], True),
+        ("Which? A) iron\nB) gold", ["iron", "", "gold"], False),
+        ("Which? A) two\n  lines B) x", ["two lines", "x"], True),
+        ("哪个?\nA、铁\nB、汞", ["铁", "汞"], True),
+        ("哪个? 铁 还是 汞", ["铁", "汞"], False),
+        ("Which? A) $ B) %", ["$", "%"], False),  # what markup alone could be is not compared
     ],
 )
-def test_choices_that_the_question_holds_are_not_given_twice(question: str, held: bool) -> None:
-    asked = question_text(choice(question, "iron", "mercury"))
-    assert asked == (question if held else f"{question}\nA) iron\nB) mercury")
+def test_numbers_and_gaps_among_choices(question: str, choices: list[str], held: bool) -> None:
+    shown = "\n".join(f"{letter}) {text}" for letter, text in zip("ABC", choices, strict=False) if text)
+    assert question_text(choice(question, *choices)) == (question if held else f"{question}\n{shown}")
+    assert options_text(choice(question, *choices)) == ("" if held else shown)
+
+
+def test_options_that_are_all_empty_add_nothing() -> None:
+    assert question_text(choice("Q?", "", " ")) == "Q?"
+
+
+WORDS = st.text("abcxyz 0123456789.,-", min_size=1, max_size=12).filter(lambda text: text.strip(" .,-;"))
+
+
+@given(
+    st.text(max_size=60),
+    st.lists(st.just("") | WORDS, min_size=1, max_size=26).filter(any),
+    st.sampled_from(["{}) ", "({}) ", "{}. ", "{}: "]),
+)
+def test_every_option_stands_behind_its_letter_in_every_prompt(head: str, choices: list[str], mark: str) -> None:
+    bare = choice(f"{head} Which?", *choices)
+    asked = question_text(bare)
+    assert asked.startswith(bare.question)
+    found = question_text(bare.model_copy(update={"question": asked}))
+    assert found == asked  # shown once
+    own = "\n".join(mark.format(letter) + text for letter, text in zip(LETTERS, choices, strict=False) if text.strip())
+    written = choice(f"Which of them?\n{own}", *choices)
+    assert question_text(written) == written.question
+    shown = [ShownRoute(route_id="r", steps=["s"], answer="A", label=True)]
+    for style in ("full", "terse"):
+        for messages in (
+            bare_messages(asked, style),
+            ruled_messages(asked, "R1", style),
+            rule_question_messages(asked, ["s"], style),
+            hinted_messages(asked, shown[0], style),
+            routed_messages(asked, shown, style=style),
+            route_messages(bare, style),
+            teacher_messages(bare, "R1", "n"),
+        ):
+            assert asked in content(messages)
+
+
+def test_a_hostile_question_is_read_in_linear_time() -> None:
+    def take(n: int) -> None:
+        for question, choices in (
+            ("a) " * n, ["a a a", "b"]),
+            ("a)" * n, ["a)" * 500 + "x", "b"]),
+            (" " * n + "a) x", ["x", "y"]),
+            ("\n" * n + "a x" * n, ["x", "y"]),
+            ("\\text" * n + "*" * n, ["x", "y"]),
+        ):
+            question_text(choice(question, *choices))
+
+    assert paces(lambda: take(20_000), 60) <= 60
 
 
 @given(st.text(min_size=1, max_size=80), st.sampled_from(["number", "expr", "label", "text", "date", "list", "own"]))
@@ -235,3 +347,22 @@ def test_prompts_are_made_of_question_text_and_nothing_else_reads_the_question()
         if isinstance(node, ast.Attribute) and node.attr == "question"
     }
     assert {name for name in found if not name.startswith(("domains/", "stages/import"))} <= allowed
+
+
+def test_prompts_of_problems_without_choices_are_those_of_earlier_versions() -> None:
+    """The digest of every prompt, taken before choices were shown."""
+    shown = [RIGHT, WRONG]
+    asked: list[object] = []
+    for kind, question in (("number", "How many? A) 5 B) 7 "), ("label", " Yes or no?\n"), ("text", "Wer?\tÄ½")):
+        row = Problem(id="p", question=question, answer="5", answer_type=kind, domain="d")
+        text = question_text(row)
+        asked += [teacher_messages(row, "R1", "n"), teacher_messages(row, "", "", label="5")]
+        for style in ("full", "terse"):
+            asked += [route_messages(row, style), bare_messages(text, style), ruled_messages(text, "R1\n", style)]
+            asked += [rule_question_messages(text, steps, style) for steps in ([], ["a = 1"])]
+            asked += [hinted_messages(text, RIGHT, style)]
+            for order in ("verify_first", "solve_first"):
+                for hidden in (False, True):
+                    asked.append(routed_messages(text, shown, style=style, order=order, answers_hidden=hidden))
+                asked.append(routed_messages(text, shown, style=style, order=order, shown_steps=[1, 2]))
+    assert hashlib.sha256(json.dumps(asked).encode()).hexdigest() == EARLIER

@@ -8,6 +8,7 @@ Deviation 1: the template of CoT-Synthesizer hints that the most frequent answer
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from typing import Literal
 
@@ -30,32 +31,62 @@ _ANSWER_FORM = "<answer>final answer</answer>"
 
 
 _OWN = re.compile(r"\s{0,4}\(?([A-Za-z])[).:]\s{0,8}")
+# Markdown, LaTeX and quotes around options, and a letter that marks one: `a)`, `(a)`, `a.`, `a:`, `a - `, `a |`, or
+# alone at the start of a line.
+_DRESS = re.compile(r"\\(?:text(?:bf|it|rm|sf)?|math(?:bf|it|rm|sf)|q?quad|[ ,;!])|[*_`$\"“”{}~\\]")
+_MARK = re.compile(r"(?<!\w)([a-z])(?: ?[)\].:、>|]| [-–—](?= )|(?<=\n[a-z])(?= ))")
+_GOES_ON = re.compile(r"\w|[-.,/:]\d")
+_MARKS_READ = 1000  # of one letter
 
 
 def question_text(problem: Problem) -> str:
-    """The question as every prompt shows it: with lettered choices under it, unless it holds them already.
+    """The question as every prompt shows it: with lettered choices under it, unless it holds them already."""
+    options = options_text(problem)
+    return f"{problem.question}\n{options}" if options else problem.question
 
-    A question holds its choices if each of them stands in it behind its letter (`B) mercury`, `(b) mercury`); one that
-    names them in a sentence does not, since the answer is a letter. An option that is missing ("") keeps its letter.
+
+def options_text(problem: Problem) -> str:
+    """The lettered choices that prompts show under the question, one a line; "" where there are none to show.
+
+    A question holds its choices if they stand in it one after the other, each right behind its letter (`B) mercury`,
+    `(b) mercury`, `B. **mercury**`). Naming them in a sentence, or behind numbers, is not enough: an option shown twice
+    costs some tokens, and one that is missed leaves nothing to choose from. A missing option ("") keeps its letter.
     """
     if problem.answer_type != "choice" or not problem.choices:
-        return problem.question
-    options = [(letter, text.strip()) for letter, text in zip(LETTERS, option_texts(problem.choices), strict=False)]
-    options = [(letter, text) for letter, text in options if text]
-    asked = " ".join(problem.question.split()).casefold()
-    if all(_stands(letter.casefold(), " ".join(text.split()).casefold(), asked) for letter, text in options):
-        return problem.question
-    return "\n".join([problem.question, *(f"{letter}) {_line(text)}" for letter, text in options)])
+        return ""
+    texts = [_line(text).strip() for text in option_texts(problem.choices)]
+    options = [(letter, text) for letter, text in zip(LETTERS, texts, strict=False) if text]
+    return "" if _holds(problem.question, options) else "\n".join(f"{letter}) {text}" for letter, text in options)
 
 
-def _stands(letter: str, text: str, asked: str) -> bool:
-    """Whether a choice stands in a text behind its letter."""
-    at = asked.find(text)
-    while at >= 0:
-        if re.search(rf"(?<!\w){letter}[).:\]]? ?$", asked[max(0, at - 6) : at]) and asked[:at].rstrip()[-1:] in ").:]":
-            return True
-        at = asked.find(text, at + 1)
-    return False
+def _holds(question: str, options: Sequence[tuple[str, str]]) -> bool:
+    """Whether each option stands in the question behind its letter, in order."""
+    lines = "\n" + _undressed(question)
+    flat = lines.replace("\n", " ")
+    marks: dict[str, list[int]] = {}
+    for mark in _MARK.finditer(lines):
+        marks.setdefault(mark[1].upper(), []).append(mark.end())
+    at = 0
+    for letter, text in options:
+        wanted = _undressed(text).rstrip(" .,;")
+        places = marks.get(letter, [])[:_MARKS_READ] if wanted else []
+        found = next((place for place in places if place >= at and _stands(wanted, flat, place)), None)
+        if found is None:
+            return False
+        at = found
+    return True
+
+
+def _stands(wanted: str, text: str, at: int) -> bool:
+    """Whether all of an option stands at a place, and is not the beginning of another word or number."""
+    at += text[at : at + 1] == " "
+    return text.startswith(wanted, at) and not _GOES_ON.match(text, at + len(wanted))
+
+
+def _undressed(text: str) -> str:
+    """Lower case and single blanks, without markup; line breaks stay."""
+    plain = _DRESS.sub(" ", unicodedata.normalize("NFKC", text).casefold())
+    return "\n".join(line for row in plain.splitlines() if (line := " ".join(row.split())))
 
 
 def option_texts(choices: Sequence[str]) -> list[str]:
