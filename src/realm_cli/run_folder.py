@@ -92,7 +92,8 @@ class Stage:
             "versions": versions(),
             "git": _git_revision(),
         }
-        self._manifest |= {key: self.earlier[key] for key in CARRIED if key in self.earlier}
+        carried = self.earlier or {"choices_shown": True}  # stages/same_choices.py
+        self._manifest |= {key: carried[key] for key in (*CARRIED, "choices_shown") if key in carried}
         if shard is not None:
             self._manifest["shard"] = shard
         if self.recipe.student.trust_remote_code:
@@ -287,6 +288,7 @@ class _Manifest(BaseModel):
     inputs: dict[str, _Input] = {}
     versions: dict[str, str] = {}
     models: dict[str, str] = {}
+    choices_shown: bool = False
     servers: dict[str, dict[str, Any]] = {}
     refused: dict[str, dict[str, str | None]] = {}
 

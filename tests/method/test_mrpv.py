@@ -331,3 +331,14 @@ def test_a_first_error_follows_all_that_is_agreed(kinds, n_pos, cohesion) -> Non
 def test_default_weights_are_support_alone() -> None:
     for row in score([RIGHT, RIGHT], [SLIP]):
         assert row.step_score == row.step_support
+
+
+@pytest.mark.parametrize("wrong", ["36", "37", "45"])
+def test_a_slip_to_a_number_of_the_choices_is_found(wrong: str) -> None:
+    """Wrong options are what usual slips come to; a result that a step works out stays evidence."""
+    options = ["30", "37", "66", wrong]
+    problem = PROBLEM.model_copy(update={"answer": "C", "answer_type": "choice", "choices": options})
+    right = ["the base is 30", "30 + 5 = 35", "35 + 31 = 66"]
+    slip = ["the base is 30", f"30 + 5 = {wrong}", f"{wrong} + 31 = {int(wrong) + 31}"]
+    rows = [route(n, right, True) for n in range(3)] + [route(3, slip, False)]
+    assert score_routes(rows, problem)[-1].first_error == 2

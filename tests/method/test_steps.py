@@ -180,3 +180,22 @@ def test_a_list_without_end_keeps_every_line(n: int) -> None:
     assert len(steps) == 12
     found = [int(x) for x in re.findall(r"then (\d+) \+", " ".join(steps))]
     assert found == list(range(1, n + 1))
+
+
+def test_numbers_of_the_choices_are_no_facts_where_a_step_only_names_them() -> None:
+    options = "A) 24\nB) 96\nC) 50 kg"
+    steps = ["It may be 24 or 96.", "She sold 48 / 2 = 24", "48 * 2 = 96", "Half of it is 24.", "It weighs 51."]
+    alone = step_facts(steps, "Of 48?")
+    assert alone == [["=96"], ["op:48/2", "=24"], ["op:2*48"], [], ["it=51"]]
+    beside = step_facts(steps, "Of 48?", options=options)
+    sums = [["op:48/2", "=24"], ["op:2*48", "=96"]]
+    assert beside == [[], *sums, ["half of it: 24"], ["it=51"]]  # as numbers of the question, a pair is left of it
+    assert step_facts(steps, "Of 48?", "number", options) == [[], *sums, [], ["it=51"]]
+
+
+@given(st.lists(st.text("0123456789+=. abc:", max_size=20), max_size=6), st.sampled_from(["auto", "number", "text"]))
+def test_without_choices_facts_are_as_before(steps: list[str], extractor: str) -> None:
+    assert step_facts(steps, "q 5", extractor, "") == step_facts(steps, "q 5", extractor)
+    beside = step_facts(steps, "q 5", extractor, "A) 7\nB) 12")
+    sums = [fact for step in beside for fact in step if fact.startswith("op:")]
+    assert sums == [f for step in step_facts(steps, "q 5", extractor) for f in step if f.startswith("op:")]

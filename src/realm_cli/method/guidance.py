@@ -23,6 +23,7 @@ from itertools import combinations
 from typing import Literal, TypeVar
 
 from realm_cli.errors import ConfigError
+from realm_cli.method.targets import target_answer
 from realm_cli.prompts import (
     Order,
     Style,
@@ -237,7 +238,7 @@ def distinct(samples: Sequence[SFTSample], besides: Sequence[SFTSample], keep: i
 def _bare_sample(
     kind: Literal["guided", "positive"], problem: Problem, source_id: str, steps: Sequence[str], style: Style
 ) -> SFTSample:
-    messages, text = bare_messages(question_text(problem), style), solution_text(steps, problem.answer)
+    messages, text = bare_messages(question_text(problem), style), solution_text(steps, target_answer(problem))
     return SFTSample(id=f"{kind}/{source_id}", problem_id=problem.id, kind=kind, messages=messages, completion=text)
 
 
@@ -270,7 +271,7 @@ def lemma_sample(
         return None
     if negative.steps[k - 1].split() == positive_steps[k - 1].split():
         return None
-    completion, masked = lemma_text(negative.steps, k, positive_steps, problem.answer)
+    completion, masked = lemma_text(negative.steps, k, positive_steps, target_answer(problem))
     return SFTSample(
         id=f"lemma/{negative.id}",
         problem_id=problem.id,

@@ -23,7 +23,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 from realm_cli.method.steps import step_facts
-from realm_cli.prompts import question_text
+from realm_cli.prompts import options_text
 from realm_cli.records import Problem, Route, ScoredRoute, StepKind
 
 AGREED, SUSPECT, RARE, MIN_POSITIVES = 0.5, -0.15, 0.25, 2
@@ -112,8 +112,9 @@ def score_routes(
     extractor. Source: method.md sections 5.3 and 5.6.
     """
     usable = [not route.truncated and route.final_answer is not None and bool(route.steps) for route in routes]
+    options = options_text(problem)
     facts = [
-        step_facts(route.steps, question_text(problem), extractor) if ok else []
+        step_facts(route.steps, problem.question, extractor, options) if ok else []
         for route, ok in zip(routes, usable, strict=True)
     ]
     counts = _Counts()

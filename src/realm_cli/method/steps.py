@@ -7,7 +7,9 @@ A step is one line without numbering or markup. Facts are what a step states ane
     same state: yes          same state: yes              a decision or another pair of words
 Operation and result are two facts: after an earlier slip, a route that applies the right rule still holds the operation
 that right routes hold, but not their result. The role makes the same number in another rule another fact.
-What the question or an earlier step already holds is not new. Texts are cut: 40,000 characters a route, 2,000 a step.
+What the question or an earlier step already holds is not new. Nor is a number of the choices that prompts show under
+the question, where a step names it; one that a step works out (`= 24`) is: choices are the results that routes disagree
+about. Texts are cut: 40,000 characters a route, 2,000 a step.
 Usage: `steps, answer = parse_route(text)`; `facts = step_facts(steps, question)`.
 
 Deviations: (1) expressions are compared as normalised text, not by sympy. (2) Operations are facts of ours.
@@ -120,20 +122,24 @@ def _merge(steps: list[str]) -> list[str]:
     return merged
 
 
-def step_facts(steps: Sequence[str], question: str, extractor: str = "auto") -> list[list[str]]:
+def step_facts(steps: Sequence[str], question: str, extractor: str = "auto", options: str = "") -> list[list[str]]:
     """New facts of each step, in order, without doubles (method.md section 5.2).
 
     extractor: `number` (equations, else the last number), `text` (pairs of words), or `auto`: equations, else
     decisions (yes, no ...), else the last number if the question does not hold it, else pairs.
+    options: what prompts show under the question (prompts.options_text).
     Raises ConfigError for another extractor.
     """
     if extractor not in EXTRACTORS:
         raise ConfigError(f"facts {extractor!r}: unknown extractor; choose one of {', '.join(EXTRACTORS)}")
     given = _given(question[:MAX_CHARS], extractor)
+    named = frozenset(f"={n}" for n in _values(options[:MAX_CHARS]))
     known = set(given)
     found: list[list[str]] = []
     for step in steps:
-        new = [fact for fact in dict.fromkeys(_facts(step[:MAX_STEP_CHARS], given, extractor)) if fact not in known]
+        new = [
+            fact for fact in dict.fromkeys(_facts(step[:MAX_STEP_CHARS], given, extractor, named)) if fact not in known
+        ]
         known.update(new)
         found.append(new)
     return found
@@ -145,13 +151,13 @@ def _given(question: str, extractor: str) -> frozenset[str]:
     return frozenset([f"={n}" for n in _values(question)] + ([] if extractor == "number" else _pairs(question)))
 
 
-def _facts(step: str, given: frozenset[str], extractor: str) -> list[str]:
+def _facts(step: str, given: frozenset[str], extractor: str, named: frozenset[str]) -> list[str]:
     if extractor == "text":
         return _pairs(step)
     equations = list(_equations(step)) if "=" in step else []
     if equations:
         return equations
-    numbers = _last_number(step)
+    numbers = [fact for fact in _last_number(step) if fact not in named]
     if extractor == "number":
         return numbers
     if ":" in step or " is " in step or " are " in step:

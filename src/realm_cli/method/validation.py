@@ -17,28 +17,30 @@ from fractions import Fraction
 from realm_cli.method.answers import as_fraction, numbers_in
 from realm_cli.method.mrpv import MIN_POSITIVES, score_routes
 from realm_cli.method.steps import step_facts
-from realm_cli.prompts import question_text
+from realm_cli.prompts import options_text
 from realm_cli.records import Problem, Route
 
 SHIFTS = (-10, -3, -2, -1, 1, 2, 3, 10)
 _NUMBER = re.compile(r"(?<![\w.])-?\d[\d,]{0,99}(?:\.\d{1,99})?(?![\w.]*\d)")  # longer ones have no value anyway
 
 
-def results(route: Route, question: str, extractor: str = "auto") -> list[set[Fraction]]:
+def results(route: Route, question: str, extractor: str = "auto", options: str = "") -> list[set[Fraction]]:
     """The numbers that each step states as new results."""
     found = []
-    for facts in step_facts(route.steps, question, extractor):
+    for facts in step_facts(route.steps, question, extractor, options):
         values = (as_fraction(fact.rpartition("=")[2]) for fact in facts if "=" in fact and not fact.startswith("op:"))
         found.append({value for value in values if value is not None})
     return found
 
 
-def corrupt(route: Route, step: int, shift: int, question: str, extractor: str = "auto") -> Route | None:
+def corrupt(
+    route: Route, step: int, shift: int, question: str, extractor: str = "auto", options: str = ""
+) -> Route | None:
     """A copy that goes wrong at `step` (1-based): its results and all later ones are off by `shift`.
 
     None where that step states no number as a result. The copy counts as wrong; its answer is shifted as well.
     """
-    own = results(route, question, extractor)
+    own = results(route, question, extractor, options)
     if not 1 <= step <= len(route.steps) or not own[step - 1]:
         return None
     moved = set().union(*own[step - 1 :]) - set().union(*own[: step - 1])
@@ -66,12 +68,12 @@ def planted(
     right = [route for route in routes if route.correct and not route.truncated and route.final_answer and route.steps]
     if len(right) <= MIN_POSITIVES:
         return None
-    original = rng.choice(right)
-    steps = [k for k, values in enumerate(results(original, question_text(problem), extractor), 1) if values]
+    original, options = rng.choice(right), options_text(problem)
+    steps = [k for k, values in enumerate(results(original, problem.question, extractor, options), 1) if values]
     if not steps:
         return None
     step = rng.choice(steps)
-    copy = corrupt(original, step, rng.choice(SHIFTS), question_text(problem), extractor)
+    copy = corrupt(original, step, rng.choice(SHIFTS), problem.question, extractor, options)
     if copy is None:
         return None
     others = [route for route in routes if route.id != original.id]

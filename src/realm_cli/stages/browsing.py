@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from realm_cli.errors import DataError, printable
+from realm_cli.prompts import LETTERS
 
 ROW_CHARS = 1_000_000  # of a line that are read
 MOST = 12  # files of a folder that are named
@@ -129,6 +130,8 @@ def describe(row: Mapping[str, Any]) -> str:
             blocks.append(f"{key}\n{_indented(value)}")
         elif key == "messages" and isinstance(value, list):
             blocks += [f"{m.get('role')}\n{_indented(str(m.get('content')))}" for m in value if isinstance(m, dict)]
+        elif key == "choices" and isinstance(value, list):
+            blocks.append("choices\n" + "\n".join(f"  {a}) {text}" for a, text in zip(LETTERS, value, strict=False)))
         elif key == "steps" and isinstance(value, list):
             blocks.append("steps\n" + "\n".join(f"  {line}" for line in _steps(row)))
         elif key in ("shown", "members") and isinstance(value, list):

@@ -22,7 +22,8 @@ from realm_cli.method import guidance
 from realm_cli.method.grading import Verdicts
 from realm_cli.method.rule_exposure import rule_fade, rule_question
 from realm_cli.method.steps import step_facts
-from realm_cli.prompts import bare_messages, numbered, question_text, ruled_messages, solution_text
+from realm_cli.method.targets import target_answer
+from realm_cli.prompts import bare_messages, numbered, options_text, question_text, ruled_messages, solution_text
 from realm_cli.protocols import NllScorer, Progress, SftTrainer, TrainResult
 from realm_cli.recipe import DistillConfig
 from realm_cli.records import GuidedCoT, Message, Problem, Route, RouteSet, ScoredRoute, SFTSample
@@ -169,10 +170,12 @@ def _filter(
         correct_only=config.correct_only,
     )
     labelled = any(p.answer_type in ("label", "choice") for p in problems.values())
-    classes = {p.id: p.answer for p in problems.values()} if labelled else None
+    classes = {p.id: target_answer(p) for p in problems.values()} if labelled else None
 
     def facts(cot: GuidedCoT) -> set[str]:
-        return {fact for step in step_facts(cot.steps, question_text(problems[cot.problem_id])) for fact in step}
+        problem = problems[cot.problem_id]
+        found = step_facts(cot.steps, problem.question, options=options_text(problem))
+        return {fact for step in found for fact in step}
 
     return guidance.filter_cots(cots, options=options, n_tokens=guide.count_tokens, facts=facts, answer_class=classes)
 
@@ -199,7 +202,7 @@ def make_samples(
     """The R1 mix: guided CoTs, external positives, the route-checking format, corrections (3.6)."""
     prompt = stage.recipe.prompt
     style, order = prompt.style, prompt.order
-    solutions = {cot.problem_id: (cot.steps, cot.final_answer or "") for cot in reversed(kept)}
+    solutions = {cot.problem_id: (cot.steps, _stated(problems[cot.problem_id], cot)) for cot in reversed(kept)}
     guided = [guidance.guided_sample(problems[cot.problem_id], cot, style) for cot in kept]
     positives, verdicts = [], Verdicts(check=False)
     if extras.positives is not None:
@@ -236,6 +239,11 @@ def make_samples(
             rule_question(problems[c.problem_id], c, style, random.Random(f"{stage.recipe.seed}:{c.id}")) for c in kept
         ]
     return guidance.sample_mix(guided, positives, mrpv, lemma, replay, asked, weights=mix, rng=rng)
+
+
+def _stated(problem: Problem, cot: GuidedCoT) -> str:
+    """The answer of a CoT; a right choice by its letter, as in the other rows."""
+    return target_answer(problem) if problem.answer_type == "choice" and cot.correct else cot.final_answer or ""
 
 
 def _with_rules(stage: Stage, samples: list[SFTSample], problems: Mapping[str, Problem], rules: str) -> list[SFTSample]:

@@ -26,6 +26,7 @@ from realm_cli.run_folder import Stage
 from realm_cli.stages.failures import Failures, gaps
 from realm_cli.stages.reliance import hint_reliance, reliance_notes
 from realm_cli.stages.report_tables import build_report, cut_off, report_tables, rule_accuracy, weak_claims
+from realm_cli.stages.same_choices import same_choices
 from realm_cli.stages.shown_routes import load_routes, routes_report, shown_for_test, shown_notes
 from realm_cli.stages.summary import Summary, percent
 
@@ -67,7 +68,8 @@ def run_eval(
                 f"{routes_path}: no {config.split} problem has {config.k} routes; run `realm rollout` on it"
             )
     path = stage.path("predictions.jsonl")
-    done = {row.id for row in kept_rows(path, Prediction)}
+    have = kept_rows(path, Prediction)
+    done, begun = {row.id for row in have}, {row.problem_id for row in have}
     failures = Failures(stage.path("errors.jsonl"))
     temperature = 0.0 if config.n == 1 else config.temperature
     params = SamplingParams(config.max_tokens, temperature, seed=recipe.seed)
@@ -86,6 +88,7 @@ def run_eval(
             generator.expect([problem.id for problem in problems])
         stage.same_model(generator.name, getattr(generator, "digest", ""))
         stage.same_settings(generator.name, getattr(generator, "settings", None))
+        same_choices(stage, problems, begun)
         requests = [
             replace(_request(stage, mode, p, shown.get(p.id, []), rules), n=n, first_sample=first)
             for mode, p, first, n in work

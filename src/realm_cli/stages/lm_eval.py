@@ -34,6 +34,7 @@ from realm_cli.prompts import bare_messages, question_text, routed_messages, rul
 from realm_cli.recipe import Recipe, parse_recipe
 from realm_cli.records import Message, Prediction, Problem, Route, ShownRoute
 from realm_cli.run_folder import finished, read_json, read_manifest
+from realm_cli.stages.same_choices import shown as choices_shown
 
 STRICT, FLEXIBLE, METRIC = "strict-match", "flexible-extract", "exact_match"
 VERSION = 1  # of the tasks' form; raised when a number would change its meaning
@@ -104,19 +105,18 @@ def _messages(
 ) -> list[Message]:
     """The prompt of a prediction, made again; of the rules only the digest."""
     prompt = recipe.prompt
+    question = question_text(problem) if choices_shown(manifest) else problem.question
     if row.mode == "bare":
-        return bare_messages(question_text(problem), prompt.style)
+        return bare_messages(question, prompt.style)
     if row.mode == "ruled":
         known = str(((manifest.get("inputs") or {}).get("rules") or {}).get("sha256") or "not recorded")
-        return ruled_messages(question_text(problem), f"[rules left out; sha256 {known}]", prompt.style)
+        return ruled_messages(question, f"[rules left out; sha256 {known}]", prompt.style)
     missing = [name for name in row.route_ids if name not in shown]
     if missing:
         raise DataError(f"route {missing[0]}: shown in the evaluation, not among the run's routes now; restore them")
     routes = [shown[name] for name in row.route_ids]
     hidden = row.mode == "routed_hidden"
-    return routed_messages(
-        question_text(problem), routes, style=prompt.style, order=prompt.order, answers_hidden=hidden
-    )
+    return routed_messages(question, routes, style=prompt.style, order=prompt.order, answers_hidden=hidden)
 
 
 def _samples(

@@ -15,6 +15,7 @@ from realm_cli.method import eaai
 from realm_cli.recipe import Recipe
 from realm_cli.records import PlanRow, Problem, RouteSet
 from realm_cli.run_folder import Stage
+from realm_cli.stages.same_choices import same_choices
 from realm_cli.stages.summary import Summary, Table, percent
 
 
@@ -68,7 +69,9 @@ def run_plan(stage: Stage, train: Sequence[Problem], sets_path: Path | None) -> 
     """Write plan.jsonl, or read the one that an interrupted run left."""
     path = stage.path("plan.jsonl")
     if path.exists():
-        return read_rows(path, PlanRow)
+        plan = read_rows(path, PlanRow)
+        same_choices(stage, train, {row.problem_id for row in plan})
+        return plan
     sets: list[RouteSet] = []
     if stage.recipe.train_rl.schedule != "zero":
         if sets_path is None:

@@ -18,10 +18,12 @@ from realm_cli.artifacts import Appender, iter_rows, read_rows
 from realm_cli.errors import TooLong
 from realm_cli.method.answers import is_correct, strict_answer
 from realm_cli.method.grading import filled
+from realm_cli.method.targets import target_answer
 from realm_cli.prompts import answer_start, bare_messages, question_text, solution_start
 from realm_cli.protocols import Generator, GenRequest, NllScorer, Progress, SamplingParams, sampled
 from realm_cli.records import Probe, Problem, Route
 from realm_cli.run_folder import Stage
+from realm_cli.stages.same_choices import same_choices
 
 ROUTES_AT_ONCE = 64
 
@@ -39,7 +41,9 @@ def run_probes(
     path = stage.path("probes.jsonl")
     with Appender(path):
         pass  # drops a last line that was cut off
-    done = {row.id for row in read_rows(path, Probe, allow_empty=True)}
+    have = read_rows(path, Probe, allow_empty=True)
+    same_choices(stage, list(problems.values()), {row.problem_id for row in have})
+    done = {row.id for row in have}
     routes = (
         route
         for route in map(filled, iter_rows(routes_path, Route, made_by="realm rollout"))
@@ -63,7 +67,7 @@ def _beliefs(
         problem = problems[route.problem_id]
         messages = bare_messages(question_text(problem), stage.recipe.prompt.style)
         for k in range(1, len(route.steps) + 1):
-            pairs.append((messages, f"{problem.answer}</answer>"))
+            pairs.append((messages, f"{target_answer(problem)}</answer>"))
             prefills.append(answer_start(route.steps[:k]))
     try:
         found = scorer.nll(pairs, prefills)

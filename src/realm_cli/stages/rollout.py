@@ -27,6 +27,7 @@ from realm_cli.protocols import Completion, Generator, GenRequest, Progress, Rep
 from realm_cli.records import Bucket, Problem, Route, RouteSet
 from realm_cli.run_folder import Stage
 from realm_cli.stages.failures import Failures, gaps
+from realm_cli.stages.same_choices import same_choices
 from realm_cli.stages.summary import Summary, Table, percent
 
 ROUTED = "+routes"  # end of the source's name of solutions found with routes in the prompt
@@ -66,6 +67,10 @@ def run_rollout(
             continue
         stage.same_model(generator.name, getattr(generator, "digest", ""))
         stage.same_settings(generator.name, getattr(generator, "settings", None))
+        if not isinstance(generator, Replay):
+            same_choices(
+                stage, problems, {name for (name, known), samples in have.items() if known == source and samples}
+            )
         params = SamplingParams(config.max_tokens, config.temperature, config.top_p, seed=stage.recipe.seed)
         with Appender(path) as out, progress(f"routes of {source}", len(requests)) as advance:
             for index, completions in sampled(generator, requests, params):

@@ -15,9 +15,11 @@ from typing import Any, TypeVar
 
 from realm_cli.artifacts import digest, iter_lines, replacing, write_rows
 from realm_cli.errors import ArtifactError, ConfigError, DataError
+from realm_cli.prompts import options_text
 from realm_cli.recipe import Recipe
 from realm_cli.records import Problem
 from realm_cli.run_folder import CARRIED, Stage, read_json, read_manifest, relevant
+from realm_cli.stages.same_choices import shown
 from realm_cli.stages.summary import Summary, Table
 
 T = TypeVar("T")
@@ -89,6 +91,7 @@ def problems_of(parts: Sequence[Part], given: Path | None) -> Path:
 
 def merge_stage(stage: Stage, parts: Sequence[Part], problems: Sequence[Problem]) -> Summary:
     """Write the stage's rows in the order of an undivided run."""
+    notes: dict[str, Any] = {"choices_shown": _choices_shown(parts, problems)}
     order = {problem.id: i for i, problem in enumerate(problems)}
     rows = merge_rows(stage.path(ROWS[stage.name]), [part.folder for part in parts], stage.name, order)
     if stage.name == "rollout":
@@ -98,7 +101,7 @@ def merge_stage(stage: Stage, parts: Sequence[Part], problems: Sequence[Problem]
     if failed:
         with replacing(stage.path("errors.jsonl")) as out:
             out.writelines(failed)
-    notes: dict[str, Any] = {"merged": [str(part.folder) for part in parts]}
+    notes["merged"] = [str(part.folder) for part in parts]
     for key in ("models", *(key for key in CARRIED if any(key in part.manifest for part in parts))):
         notes[key] = {name: value for part in parts for name, value in part.manifest.get(key, {}).items()}
     for key in ("student_sources", "sources"):
@@ -110,6 +113,16 @@ def merge_stage(stage: Stage, parts: Sequence[Part], problems: Sequence[Problem]
     table = Table(f"{stage.name}: {data['rows']} rows", ["shard", "folder", "rows"], lines)
     left = [f"{len(failed)} samples are missing in the shards; the same command on {stage.folder.parent} asks for them"]
     return Summary("merge", data, [table], left if failed else [], [str(stage.path(ROWS[stage.name]))])
+
+
+def _choices_shown(parts: Sequence[Part], problems: Sequence[Problem]) -> bool:
+    """Whether the shards' prompts showed choices. ArtifactError where those of some did, and there are choices."""
+    old = [part for part in parts if not shown(part.manifest)]
+    if old and len(old) < len(parts) and any(map(options_text, problems)):
+        raise ArtifactError(
+            f"{old[0].folder}: made by an older version, which asked without showing choices; make it anew"
+        )
+    return not old
 
 
 def merge_rows(path: Path, folders: Sequence[Path], name: str, order: Mapping[str, int]) -> list[int]:

@@ -12,11 +12,13 @@ from realm_cli.artifacts import Appender, kept_rows
 from realm_cli.errors import DataError
 from realm_cli.method.answers import is_correct
 from realm_cli.method.steps import parse_route
+from realm_cli.method.targets import target_answer
 from realm_cli.prompts import teacher_messages
 from realm_cli.protocols import Generator, GenRequest, NllScorer, Progress, Replay, SamplingParams, sampled
 from realm_cli.records import GuidedCoT, Problem
 from realm_cli.run_folder import Stage
 from realm_cli.stages.failures import Failures, gaps
+from realm_cli.stages.same_choices import same_choices
 
 RuleCheck = Callable[[str, str], str]  # (question, solution text) -> "pass" | "fail"
 
@@ -46,6 +48,8 @@ def collect_cots(stage: Stage, problems: Sequence[Problem], guide: Guide, progre
         asked = [problem.id for problem in problems]
         guide.teacher.expect(asked)
         tries = guide.teacher.most(asked)  # what is written is read whole; `n` is for models
+    else:
+        same_choices(stage, problems, {cot.problem_id for cot in have})
     for with_label, n in ((False, tries), (True, 1)):
         todo = problems
         if with_label:
@@ -80,7 +84,7 @@ def _ask(
     requests = [
         GenRequest(
             key=f"{p.id}/label" if with_label else p.id,
-            messages=teacher_messages(p, guide.rules, guide.notes, label=p.answer if with_label else None),
+            messages=teacher_messages(p, guide.rules, guide.notes, label=target_answer(p) if with_label else None),
             n=missing,
             problem=p,
             first_sample=first,
