@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pytest_httpserver import HTTPServer
@@ -41,6 +43,10 @@ def texts(body: dict[str, object]) -> str:
     return "\n".join(message["content"] for message in body["messages"])  # type: ignore[attr-defined]
 
 
+def told(text: str) -> str:
+    return " ".join(text.split())
+
+
 def test_every_stage_shows_the_options(metals: Path, realm: Realm, httpserver: HTTPServer) -> None:
     def reply(request: Request) -> Response:
         return as_json(answer(RIGHT if request.get_json()["seed"] % 2 else WRONG))
@@ -76,3 +82,43 @@ def test_every_stage_shows_the_options(metals: Path, realm: Realm, httpserver: H
     tested = [texts(body) for body in bodies(httpserver)]
     assert tested and all(SHOWN in text for text in tested)
     assert {row["problem_id"] for row in rows(metals / "r/eval/predictions.jsonl")} == {"m10", "m11"}
+
+    assert realm("export", "--run", "r", "--format", "lm-eval", "--out", "out").code == 0
+    samples = [row for path in (metals / "out").rglob("samples_*.jsonl") for row in rows(path)]
+    assert len(samples) >= 4 and all(SHOWN in prompt_of(row) for row in samples)
+    assert told(SHOWN) in told(realm("verify", "--run", "r", "--explain", "m0").out)
+    assert told("A) iron B) mercury C) gold D)") in told(realm("show", "r/rollout/problems.jsonl", "--id", "m0").out)
+
+
+def prompt_of(row: dict[str, Any]) -> str:
+    return str(json.loads(row["arguments"]["gen_args_0"]["arg_0"])[-1]["content"])
+
+
+def test_work_begun_without_options_is_refused_in_one_line(metals: Path, realm: Realm, httpserver: HTTPServer) -> None:
+    script(httpserver, lambda request: as_json(answer(RIGHT)))
+    run = ("--run", "r", "--problems", "p.jsonl", "-m", f"openai:{httpserver.url_for('/v1')}#m")
+    assert realm("rollout", *run, "--n", 1).code == 0
+    path = metals / "r/rollout/manifest.json"
+    manifest = json.loads(path.read_text(encoding="utf-8"))
+    del manifest["choices_shown"]
+    path.write_text(json.dumps(manifest), encoding="utf-8")
+    before = (metals / "r/rollout/routes.jsonl").read_bytes()
+    for _ in range(2):
+        done = realm("rollout", *run, "--n", 2)
+        assert done.code == 1 and (metals / "r/rollout/routes.jsonl").read_bytes() == before
+        (line,) = (line for line in done.lines if "older version" in line)
+        assert "r/rollout" in line and "m0" in line and "--force" in line
+    assert realm("rollout", *run, "--n", 2, "--force").code == 0
+    assert realm("rollout", *run, "--n", 3).code == 0
+
+
+def test_questions_that_hold_their_options_are_asked_as_they_stand(
+    metals: Path, realm: Realm, httpserver: HTTPServer
+) -> None:
+    question = "Which metal is liquid?\n**A.** iron\n**B.** mercury\n**C.** gold"
+    write_rows(metals / "p.jsonl", [problem(0, "train") | {"question": question}])
+    script(httpserver, lambda request: as_json(answer(RIGHT)))
+    model = f"openai:{httpserver.url_for('/v1')}#m"
+    assert realm("rollout", "--run", "r", "--problems", "p.jsonl", "-m", model, "--n", 1).code == 0
+    (body,) = bodies(httpserver)
+    assert question in texts(body) and texts(body).count("mercury") == 1
