@@ -63,7 +63,9 @@ def test_types_that_are_words_take_the_last_line() -> None:
 
 def test_by_hand() -> None:
     assert brace_end("{a{b}c}", 1) == 6 and brace_end("{a", 1) is None and brace_end("\\{a\\}}", 2) == 5
-    assert last_number("from 3 to 7 km") == "7" and last_number("none") is None
+    assert (
+        last_number("of 3 boys 7 ran") == "7" and last_number("from 3 to 7 km") is None and last_number("none") is None
+    )
     assert unwrap("**$5$**.") == "5" and unwrap("$5") == "$5" and unwrap("$28$ percent") == "28 percent"
     assert clean("\\text{New York}") == "New York" and strict_answer("<answer>5</answer>") == "5"
     assert stated_answer("It is 5") is None and numbers_in("1,250 and 3") == ["1250", "3"]

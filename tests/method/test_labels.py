@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from realm_cli.method.choices import choice_key
 from realm_cli.method.labels import (
-    choice_key,
     label_key,
     list_key,
     list_members,

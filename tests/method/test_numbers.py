@@ -12,16 +12,17 @@ from hypothesis import strategies as st
 from method.written_numbers import exact, golds, written
 from realm_cli.method.answers import is_correct
 from realm_cli.method.notation import normal, one_dash
-from realm_cli.method.number_words import number_words
+from realm_cli.method.number_words import and_part, number_words
 from realm_cli.method.numbers import (
     MAX_CHARS,
     Number,
     as_fraction,
+    is_left_side,
     read_number,
     same_value,
     to_number,
 )
-from realm_cli.method.units import UNITS, known_unit, read_unit, same_unit
+from realm_cli.method.units import UNITS, changes, known_unit, read_unit, same_unit
 from realm_cli.records import Problem
 
 CASES = 20_000
@@ -308,3 +309,20 @@ def test_no_text_crashes_the_reader_and_readings_agree(text: str, comma: bool, a
     assert found is None or any(c.isalnum() for c in text)
     assert read_unit(text[:MAX_CHARS]) is None or isinstance(read_unit(text), tuple)
     assert to_number(text, comma) == (n.value if (n := read_number(text, decimal_comma=comma)) else None)
+
+
+def test_parts_left_sides_and_words_that_change_a_number_by_hand() -> None:
+    assert and_part(" and a half cups") == (Fraction(1, 2), " cups") and and_part(" and cups") is None
+    assert number_words("three quarters") == (Fraction(3, 4), "") and to_number("half a million") == 500_000
+    sides = ["x", "f(3)", "the total cost", "m + n", "48/2", "2x", "x^2", "-x", "sqrt(x)", "x\ny", "1/x"]
+    assert [side for side in sides if is_left_side(side)] == ["x", "f(3)", "the total cost", "m + n", "48/2"]
+    assert [w for w in ("clips", "sevenths", "isn't", "half-dozen", "sixteenth", "months") if changes(w)] == [
+        "sevenths", "isn't", "half-dozen", "sixteenth",
+    ]  # fmt: skip
+
+
+@given(st.text(max_size=40))
+def test_parts_and_left_sides_of_any_text(text: str) -> None:
+    part = and_part(text)
+    assert part is None or text.endswith(part[1])
+    assert isinstance(is_left_side(text), bool) and changes(text) == changes(text.upper())

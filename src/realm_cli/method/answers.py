@@ -18,14 +18,16 @@ brackets nested over 16 deep, or of over 2,000 terms when multiplied out, is rig
 from __future__ import annotations
 
 import math
+import re
 from fractions import Fraction
 
 from realm_cli.errors import ConfigError
 from realm_cli.method.checks import MAX_CHARS, judge, plugins
+from realm_cli.method.choices import choice_key
 from realm_cli.method.dates import read_date
 from realm_cli.method.extract import clean, flexible_answer, numbers_in, stated_answer, strict_answer
 from realm_cli.method.formulas import same_formula
-from realm_cli.method.labels import choice_key, label_key, list_key, list_members, same_words, words
+from realm_cli.method.labels import label_key, list_key, list_members, same_words, words
 from realm_cli.method.numbers import Number, as_fraction, read_number, same_value, to_number
 from realm_cli.method.units import same_unit
 from realm_cli.records import Problem
@@ -110,13 +112,19 @@ def _plain_key(answer: str, problem: Problem, gold: str) -> str | None:
         found = read_number(answer, algebra=True)
         return f"n:{found.value}" if found is not None else "t:" + "".join(answer.split())
     if kind == "date":
-        date = read_date(answer, problem.date_order)
+        date = read_date(answer, problem.date_order) or read_date(_said(answer), problem.date_order)
         return f"d:{date.isoformat()}" if date is not None else None
     if kind == "list":
         key = list_key(list_members(answer, gold=list_members(gold)))
         return f"l:{key}" if key else None
     key = label_key(answer, gold) if kind == "label" else words(answer)
     return f"t:{key}" if key else None
+
+
+def _said(text: str) -> str:
+    """What follows the last `is`, `was` or colon of a sentence, without words in brackets behind it."""
+    text = re.sub(r"\s{1,4}\([^()\d]{1,60}\)[.\s]{0,4}$", "", text[-200:])
+    return re.split(r"\b(?:is|was|on)\s|:\s", text)[-1] if not re.search(r"\bnot\b|n't", text) else text
 
 
 def _same_number(answer: str, gold: str, problem: Problem) -> bool:

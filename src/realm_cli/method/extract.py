@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from realm_cli.method.notation import one_dash
+from realm_cli.method.notation import normal, one_dash
 from realm_cli.method.numbers import MAX_CHARS, PLAIN, read_number
 from realm_cli.method.parsing import parse_completion
 from realm_cli.method.units import CURRENCY
@@ -19,7 +19,13 @@ MAX_LINE = 200  # characters of a last line that may be an answer
 _STATED = re.compile(  # the rest of the line is the answer
     r"(?im)(?:(?:^|(?<=[.!?] ))[ \t*_#>-]{0,20}(?:(?:so|therefore|thus|hence),? ){0,2}(?:(?:the|my|our) )?"
     r"(?:final |correct |right )?|(?<=\s)(?:the |my |our )(?:final |correct |right )?|(?<=\s)final )answer"
-    r"(?:[ \t*_]{0,8}[:=]|[ \t]{1,4}(?:is|would be|must be)\b[ \t]{0,4}:?)[ \t*_]{0,8}(?=[^\s*_])"
+    r"(?:[ \t*_]{0,8}[:=]|[ \t]{1,4}(?:is|must be)\b[ \t]{0,4}:?)[ \t*_]{0,8}"
+    r"(?:(?:therefore|thus|indeed|simply|clearly|hence|then|also)\b,?[ \t]{1,4}){0,2}(?=[^\s*_])"
+)
+_RETRACTED = re.compile(
+    r"\b(?:wait|actually|correction|hmm)\b|\b(?:that|this|it)(?:'s|’s| is| was) (?:wrong|incorrect|a mistake|an error)"
+    r"|\b(?:made|is|was) an? (?:mistake|error)\b",
+    re.IGNORECASE,
 )
 _BELOW = re.compile(  # a heading or "Answer:" alone, the answer in the next line
     r"(?im)^[ \t*_#>-]{0,20}(?:the |my )?(?:final |correct )?answer(?:[ \t*_]{0,8}[:=]?| is:?)[ \t*_]{0,8}"
@@ -42,15 +48,55 @@ _BOLD = re.compile(r"\*\*([^*\n]{1,120})\*\*")
 _WORDS = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}")
 _NAMES = ("sqrt", "pi", "ln", "log", "sin", "cos", "tan", "exp", "or", "and", "inf", "infinity", "mod", "max", "min")
 _LATEX = re.compile(r"\\(?:begin\{array\}\{[clr| ]{1,20}\}|[A-Za-z]+(?:\{[A-Za-z*]+\})?)")
+_POWER = re.compile(r"\d\s?\*\*\s?[-\d{(]")
+_TEN_TO = re.compile("10[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻]{1,6}")
+_ENDS_BOLD = re.compile(r"(?:\bis|:)\s{0,2}\*\*([^*]{1,120})\*\*[.!\s]{0,3}$")
 _LAST = re.compile(
-    rf"(?P<sign>(?<![\w)\]}}.,%])-|\b(?:minus|negative)\s)?\s?(?:{CURRENCY})?\s?(?P<sign2>-)?"
-    r"(?P<digits>(?<![\w.])(?:\d{1,3}(?:[,'’]\d{2,3})+(?!\d)|\d+)?(?:[.,]\d+)?(?:[eE][-+]?\d{1,3})?(?:/\d+)?)"
+    rf"(?P<sign>(?<![\w)\]}}.,%])-|\b(?:minus|negative)\s)?\s?(?:{CURRENCY}\s?(?P<sign2>-)?)?"
+    r"(?P<digits>(?<![\w.])(?:\d{1,4}\s(?:and\s)?(?=\d{1,3}/\d))?"
+    r"(?:\d{1,3}(?:[,'’]\d{2,3})+(?!\d)|\d{1,3}(?: \d{3})+(?!\d)|\d+)?"
+    r"(?:[.,]\d+)?"
+    r"(?:[eE][-+]?\d{1,3})?(?:/\d+)?)[½¼¾⅓⅔]?"
     r"(?:\s?[x×*]\s?10\s?(?:\^|\*\*)\s?\{?[-+]?\d{1,3}\}?)?"
-    r"(?:\s?(?:%|percent|hundred|thousand|million|billion|trillion|lakh|crore|bn|mn|(?-i:[kKM]))(?![A-Za-z]))?",
+    r"(?:\s?(?:%|percent|hundred|thousand|million|billion|trillion|lakh|crore|dozen|bn|mn|mil|bil|grand|(?-i:[kKM]))(?![A-Za-z]))?",
     re.IGNORECASE,
 )
-_BEFORE = re.compile(r"(?:[-+*/×÷^:|<>≤≥±√]|[A-Za-z][({])\s{0,2}$")
-_AFTER = re.compile(r"\s{0,2}(?:[-+*/×÷^:|]\s{0,2}[\w(\\]|!|\||°?[A-Za-z]\d)")
+SCALED = r"\s?(?:%|[kKMB]\b|million\b|billion\b|thousand\b)"
+NUMBER_WORDS = (
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "eleven",
+    "twelve",
+    "twenty",
+)
+_BEFORE = re.compile(r"(?:[-+*/×÷^:|<>≤≥±√≠]|[A-Za-z][({])\s{0,2}$")
+_AFTER = re.compile(r"\s{0,2}(?:[-+*/×÷^:|]\s{0,2}(?:[\w(\\]|$)|[*×+÷^]|!|\||°?[A-Za-z]\d)")
+_REFERS = (
+    "figure|fig|table|equation|eq|theorem|lemma|step|case|section|chapter|article|part|item|question|example|page|rule"
+)
+_DENIED = re.compile(  # the words in front of a number that is no answer
+    r"(?:\b(?:not|never|no|cannot|can't|than|or|between|times|log|ln|root|half|twice|third|quarter|isn't"
+    r"|wrong answer is)|n't|\d\s(?:and|or|to)"
+    r"|(?:half|root|third|quarter|square|cube|power|fraction|multiple|percent|%) of"
+    rf"|\b(?:{_REFERS}|line|option|no|number|problem)\.?)\s{{0,2}}\(?"
+    r"(?:be |have |it is |is |equals |think it is )?[$€£]?$"
+    r"|(?:n't|cannot|\bnot|\bnever|no way)\s[^.\d]{1,30}$",
+    re.IGNORECASE,
+)
+_UNSOLVED = re.compile(r"(?:\d[A-Za-z]|[A-Za-z]\^|√|sqrt|[|/])\S{0,8}\s?=\s?[$€£]?$")
+_TAKEN = re.compile(
+    r"\s?(?:\w+\s){0,2}?(?:is|,? which is|would be|,)\s(?:not|wrong|incorrect|impossible|false|too)\b"
+    r"|\s(?:squared|cubed|doubled|halved)\b|\sand\s(?:a|one)\s(?:half|third|quarter)\b",
+    re.IGNORECASE,
+)
 
 
 def strict_answer(text: str) -> str | None:
@@ -67,19 +113,32 @@ def flexible_answer(text: str, answer_type: str | None = None) -> str | None:
     stated = stated_answer(text)
     if stated is not None:
         return stated
-    text = text[-TAIL:].rstrip()
+    text = _after_thought(text[-TAIL:]).rstrip()
     for begin, end in (("\\[", "\\]"), ("$$", "$$")):  # a formula on lines of its own
         if text.rstrip(".").endswith(end) and (start := text.rfind(begin, 0, len(text) - 3)) >= 0:
             return unwrap(text[start:])
-    line = text.rpartition("\n")[2].strip()
+    before, _, line = (part.strip() for part in text.rpartition("\n"))
+    if marker := re.fullmatch(r"(\d{1,2})[.)]", line):  # the last item of a list, not written
+        last = before.rpartition("\n")[2].lstrip()
+        if last.startswith((f"{int(marker[1]) - 1}.", f"{int(marker[1]) - 1})")):
+            return None
+    if bold := _ENDS_BOLD.search(line):
+        return unwrap(bold[1])
     if answer_type not in (None, "number", "expr"):
         return unwrap(line) if 0 < len(line) <= MAX_LINE else None
     return _last_line(line) or _last_math(text[-MAX_CHARS:]) or last_number(text)
 
 
+def _after_thought(text: str) -> str:
+    """What stands behind a thought, where something does."""
+    after = text.rpartition("</think>")[2]
+    return after if after.strip() else text
+
+
 def stated_answer(text: str) -> str | None:
-    """As `flexible_answer`, but None where the text only ends in some number."""
-    text = text[-TAIL:]
+    """As `flexible_answer`, but None where the text only ends in some number; what is stated and then taken back
+    (`Wait, that is wrong`) does not count."""
+    text = _after_thought(text[-TAIL:])
     close = text.rfind("</answer>")
     start = text.rfind("<answer>", 0, close) if close >= 0 else -1
     if start >= 0 and (answer := unwrap(text[start + len("<answer>") : close])):
@@ -89,13 +148,23 @@ def stated_answer(text: str) -> str | None:
         for match in list(pattern.finditer(text))[-1:]:
             group = next(i for i, content in enumerate(match.groups(), 1) if content)
             found.append((match.start(group), match[group]))
-    box = _boxed(text)
+    found = [(at, _with_bullets(text, at, content)) for at, content in found]
+    if box := _boxed(text):
+        found = [(at, content) for at, content in found if at > box[0]] + [(box[0], f"\\boxed{{{box[1]}}}")]
     for at, content in sorted(found, reverse=True):
-        if box and box[0] >= at:
-            break
-        if answer := _from_sentence(content):
-            return answer
-    return unwrap(box[1]) if box else None
+        if answer := (unwrap(content) if content.startswith("\\boxed{") else _from_sentence(content)):
+            later = text[at:].partition("\n")[2]
+            return stated_answer(later) if _RETRACTED.search(later) else answer
+    return None
+
+
+def _with_bullets(text: str, at: int, content: str) -> str:
+    """An answer that is a list with bullets, all of it."""
+    if not re.match(r"[-*•]\s", content):
+        return content
+    lines = text[at:].split("\n")
+    size = next((i for i, line in enumerate(lines) if not re.match(r"\s{0,8}[-*•]\s", line)), len(lines))
+    return "\n".join(lines[:size])
 
 
 def _from_sentence(content: str) -> str | None:
@@ -120,9 +189,16 @@ def _from_sentence(content: str) -> str | None:
 def _last_math(line: str) -> str | None:
     """The last formula between delimiters, where no number follows it; money (`$5 and $6`) is none."""
     spans = [m for m in _SPAN.finditer(line) if _is_math(next(group for group in m.groups() if group))]
-    if not spans or re.search(r"\d", line[spans[-1].end() :]):
+    while spans and re.search(r"\b(?:not|never|cannot)\s{0,2}$", line[: spans[-1].start()]):
+        spans.pop()
+    if not spans or re.search(r"\d", _SPAN.sub(" ", line[spans[-1].end() :])):
         return None
-    return unwrap(spans[-1].group())
+    found = [spans[-1]]
+    for span in reversed(spans[:-1]):
+        if line[span.end() : found[0].start()].strip(" ,").lower() not in ("", "and", "or"):
+            break
+        found.insert(0, span)
+    return ", ".join(text for span in found if (text := unwrap(span.group())))
 
 
 def _is_math(inner: str) -> bool:
@@ -173,7 +249,7 @@ def _last_line(line: str) -> str | None:
         return plain
     if (bold := _BOLD.findall(line)) and any(char.isdigit() for char in bold[-1]):
         return unwrap(bold[-1])
-    if read_number(plain) is not None and "=" not in plain:
+    if read_number(plain) is not None and "=" not in plain and len(_WORDS.findall(plain)) <= 2:
         return plain
     words = [word for word in _WORDS.findall(_LATEX.sub(" ", _TEXT.sub(" ", plain))) if word.lower() not in _NAMES]
     prose = re.search(r"\s", plain) and not re.search(r"[-+*/^=\\√<>|(){}]", plain)
@@ -187,23 +263,43 @@ def _last_line(line: str) -> str | None:
 def last_number(text: str) -> str | None:
     """The last number with its sign, currency and factor; None where it is part of an unfinished sum or a formula."""
     text = text[-TAIL:]
-    text = text if text.isascii() else one_dash(text)
+    if not text.isascii():
+        text = _TEN_TO.sub(lambda m: normal(m.group()), one_dash(text))
     for match in reversed(list(_LAST.finditer(text))):
         if not any(char.isdigit() for char in match["digits"]):
             continue
         number = match.group().strip()
-        before, after = text[max(0, match.start() - 4) : match.start()], text[match.end() : match.end() + 6]
+        before, after = text[max(0, match.start() - 60) : match.start()].rpartition("\n")[2], text[match.end() :]
         signed = match["sign"] or match["sign2"]
-        if _AFTER.match(after) or (not signed and _BEFORE.search(text[: match.start("digits")][-4:])):
+        if _AFTER.match(after) or _TAKEN.match(after) or _DENIED.search(before):
             return None
+        if _UNSOLVED.search(before):  # 2x = 6
+            return None
+        if not signed and _BEFORE.search(text[: match.start("digits")][-4:]):
+            return _with_unit(text, match.start())
+        if (
+            before.endswith("(")
+            and (closed := re.match(rf"\)({SCALED})?", after))
+            and not before[:-1].rstrip().endswith(NUMBER_WORDS)
+        ):
+            return f"({number}){closed[1] or ''}"  # an accountant's minus
         if glued := re.match(r"[A-Za-z_°µ]\S{0,12}", after):
             number += glued[0].rstrip(".,;:)!?*$")
             if read_number(number) is None:
                 continue
-        if before.rstrip()[-1:] == "\\":
+        elif re.match(r"\s?\\", before[-2:]) or before.rstrip()[-1:] == "\\":
             continue
         return number.rstrip(",.'")
     return None
+
+
+def _with_unit(text: str, end: int) -> str | None:
+    """The number before a place in whose unit that place stands (`60 mL/min/1.73 m²`), None where there is none."""
+    begin = max((m.start() for m in _LAST.finditer(text[max(0, end - 40) : end]) if m["digits"].strip()), default=None)
+    if begin is None:
+        return None
+    number = text[max(0, end - 40) + begin :].partition("\n")[0].strip().rstrip(".")
+    return number if read_number(number) is not None else None
 
 
 def unwrap(text: str) -> str | None:
@@ -220,8 +316,9 @@ def unwrap(text: str) -> str | None:
         box = _boxed(text)
         if box is not None:
             text = _opened(text)
-        text = text.strip(" \n\t*_`")
+        text = _unmarked(re.sub(r"^(?:=>|⇒|→)\s{0,4}", "", text.strip()))
         text = text.rstrip(".").rstrip() if not text.endswith("...") else text
+        text = text.rstrip("! ") if re.search(r"(?:[A-Za-z]{3}|[*\s])!{1,3}$", text) else text
         for a, b in _PAIRS:
             inner = text[len(a) : len(text) - len(b)]
             if (
@@ -241,6 +338,23 @@ def unwrap(text: str) -> str | None:
         if text == before:
             break
     return text or None
+
+
+def _unmarked(text: str) -> str:
+    """Without markdown and back quotes around all of a text; a half pair of stars goes too."""
+    text = text.strip(" \n\t`")
+    for mark in ("**", "__", "*"):
+        inner = text[len(mark) : len(text) - len(mark)]
+        if (
+            text.startswith(mark)
+            and text.endswith(mark)
+            and len(text) > 2 * len(mark)
+            and mark not in _POWER.sub("", inner)
+        ):
+            text = inner.strip()
+    if text.count("**") == 1 and (lone := re.search(r"^\*\*|(?<=[\w$)])\*\*(?=[\s.,!]|$)", text)):
+        text = (text[: lone.start()] + text[lone.end() :]).strip()
+    return text if re.search(r"[^\s*_`$.]", text) else ""
 
 
 def _opened(text: str) -> str:

@@ -32,7 +32,7 @@ from realm_cli.method.latex import (
     to_latex,
 )
 from realm_cli.method.notation import normal
-from realm_cli.method.numbers import Number, read_number, same_value
+from realm_cli.method.numbers import Number, is_left_side, read_number, same_value
 from realm_cli.method.units import read_unit, same_unit
 
 _TAIL = re.compile(  # a unit in a text box
@@ -41,7 +41,11 @@ _TAIL = re.compile(  # a unit in a text box
 )
 _WORD = re.compile(r"[^\W\d_]{3,}")
 _EQUATION = re.compile(r"(?<![<>!:\\])=")
-_BASE = re.compile(r"\d\s{0,2}_\s{0,2}\{?\s{0,2}\d|\d\s?:\s?\d")  # 204_5, 1:2
+_BASE = re.compile(r"\d\s{0,2}_\s{0,2}\{?\s{0,2}\d|\d\s?:\s?\d|\\equiv|\\[pb]?mod(?![a-z])")  # 204_5, 1:2, congruences
+_MARKS = re.compile(
+    r"'|\\prime|\^\s?\{?(?:T|\\top|\\dagger)\}?(?![A-Za-z])|\\frac\{d\^?\d?[a-z]?\}\{d[a-z]|(?<=[A-Za-z)])!"
+)  # primes, A^T, dy/dx
+_IT_IS = re.compile(r"^\s{0,4}(?:it is|it's|this is)\s", re.IGNORECASE)
 _ORDINAL = re.compile(r"(?<=\d)(?:st|nd|rd|th)\b")
 _COMMANDS = re.compile(r"\\(?:begin|end)\s?\{[a-z*]{1,20}\}|\\[A-Za-z]+")
 
@@ -61,10 +65,21 @@ def _same(mine: str, gold: str, depth: int) -> bool:
     if not fits:
         return False
     a, b = _number(mine), _number(gold)
+    if a is None and b is not None and b.unit:  # plain units, where the gold has one: 15 m/s
+        a = read_number(mine)
+        a = a if a is not None and a.unit and same_unit(a.unit, b.unit) else None
+    if sorted(_MARKS.findall(mine)) != sorted(_MARKS.findall(gold)):
+        return False
     if a is not None and b is not None:
         return same_value(a.value, b.value, mine, gold) and same_unit(a.unit, b.unit)
     if _is_words(gold) or _is_words(mine):
         return _name(mine) == _name(gold) != ""
+    mine, gold = (
+        f"\\frac{{{n.value.numerator}}}{{{n.value.denominator}}}"
+        if n is not None and not n.unit and n.value.denominator < 10**6
+        else text
+        for n, text in ((a, mine), (b, gold))
+    )
     if _BASE.search(gold) or _BASE.search(mine):
         return _as_written(mine) == _as_written(gold)
     verdict = None if "\\begin" in mine + gold else _structured(mine, gold, depth)
@@ -94,6 +109,8 @@ def _number(text: str) -> Number | None:
     tail = _TAIL.search(text)
     if tail and tail.start() > 0:
         head, unit = read_number(text[: tail.start()], algebra=True), read_unit(" " + normal(tail[1] + tail[2]))
+        if head is not None and unit is None:
+            return read_number(f"{normal(text[: tail.start()])} {tail[1]}", algebra=True)  # 5 \text{ million}
         return None if head is None or unit is None else Number(head.value, head.unit + unit)
     stripped = text.strip()
     return read_number(
@@ -114,13 +131,17 @@ def _is_words(text: str) -> bool:
 
 
 def _name(text: str) -> str:
-    return without_article(words(_ORDINAL.sub("", TEXT.sub(r" \1 ", text))))
+    return without_article(words(_IT_IS.sub("", _ORDINAL.sub("", TEXT.sub(r" \1 ", text)))))
 
 
 def _structured(mine: str, gold: str, depth: int) -> bool | None:
     """The verdict of lists, brackets and relations; None where both sides are one formula."""
     mine, gold = as_interval(mine, gold), as_interval(gold, mine)
-    a, b = members(_without_set(mine)), members(_without_set(gold))
+    pair = _named_tuple(mine, gold) or _named_tuple(gold, mine)
+    if pair is not None:
+        return _pairwise(*pair, depth)
+    mine, gold = _without_set(mine), _without_set(gold)
+    a, b = members(mine), members(gold)
     values = _values(a, b)
     if values is not None:
         return _pairwise(*values, depth)
@@ -146,6 +167,15 @@ def _without_set(text: str) -> str:
     """What stands in the braces of a set, else the text."""
     found = bracketed(text)
     return ", ".join(found[1]) if found is not None and found[0] == "{}" else text
+
+
+def _named_tuple(named: str, other: str) -> tuple[list[str], list[str]] | None:
+    """`x = 1, y = 2` against `(1, 2)`: the values of both, in order."""
+    found, parts = bracketed(other), members(named)
+    names = [NAMED.match(part) for part in parts]
+    if found is None or found[0] != "()" or len(parts) != len(found[1]) or len(parts) < 2 or not all(names):
+        return None
+    return [part[m.end() :] for part, m in zip(parts, names, strict=True) if m], found[1]
 
 
 def _values(mine: list[str], gold: list[str]) -> tuple[list[str], list[str]] | None:
@@ -186,8 +216,8 @@ def _by_math_verify(mine: str, gold: str) -> bool:
         return True
     sides = [_EQUATION.split(text) for text in (a, b)]
     if (len(sides[0]) > 1) != (len(sides[1]) > 1):
-        left = " ".join(part for side in sides for part in side[:-1])
-        if re.search(r"[+^]|\w\s?-", left) or not re.search("[A-Za-z]", left):
+        left = [part for side in sides for part in side[:-1]]
+        if not all(map(is_left_side, left)) or not re.search("[A-Za-z]", left[0]):
             return False
         a, b = sides[0][-1], sides[1][-1]
     return bounded(a) and bounded(b) and not _leftover(a) and not _leftover(b) and judge("expr", a, b)
@@ -195,12 +225,16 @@ def _by_math_verify(mine: str, gold: str) -> bool:
 
 def _without_unit(text: str) -> tuple[str, tuple[str, ...]]:
     tail = _TAIL.search(text)
-    unit = read_unit(" " + normal(tail[1] + tail[2])) if tail and tail.start() > 0 else None
-    return (text[: tail.start()], unit) if tail and unit is not None else (text, ())
+    if tail is None or tail.start() == 0:
+        return text, ()
+    unit = read_unit(" " + normal(tail[1] + tail[2]))
+    return (
+        (text[: tail.start()], unit) if unit is not None else (f"{text[: tail.start()]} {tail[1]} left", ())
+    )  # no formula
 
 
 def _leftover(latex: str) -> bool:
     """Words that are no functions, or several answers, stand in a formula: it cannot be read whole."""
     plain = _COMMANDS.sub(" ", TEXT.sub(" ", latex))
     unknown = (word.lower() not in FUNCTIONS for word in re.findall(r"[A-Za-z]{4,}", plain))
-    return any(unknown) or bool(re.search(r"\b(?:or|and|not)\b", plain))
+    return any(unknown) or bool(re.search(r"\b(?:or|and|not)\b|(?<![A-Za-z_^{])[A-Za-z]\d", plain))

@@ -1,4 +1,4 @@
-"""Answers that are words: labels, texts, the letters and texts of choices, lists (method.md section 8)."""
+"""Answers that are words: labels, texts, and lists of them (method.md section 8)."""
 
 from __future__ import annotations
 
@@ -6,32 +6,74 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
-from realm_cli.method.numbers import MAX_CHARS, read_number
-from realm_cli.method.units import CURRENCY
-from realm_cli.prompts import LETTERS, option_texts
+from realm_cli.method.notation import one_dash
+from realm_cli.method.numbers import TAKEN_BACK, read_number
 
 TRUTH = {"yes": "yes", "true": "yes", "no": "no", "false": "no"}
-_OTHERS = "yes no true false maybe unclear unknown unsure neither both either but however not sure"
-_UNSURE = frozenset(_OTHERS.split())
-_MARKS = re.compile(
-    r"[;:!?\"'’‘“”`*_(){}\[\]。，、！？：；「」『』（）]|(?<!\d)[.,]|[.,](?!\d)|(?<=[^\W\d])[-–](?=[^\W\d])"
+_EDGES = " \t\n.,;:!?\"'“”‘’`。，、！？：；「」『』"
+_PAIRS = {"(": ")", "[": "]", "{": "}", "（": "）", "《": "》"}
+_BOLD = re.compile(r"(\*\*|__|\*|_)(?=\S)([^*_]{1,400}?)(?<=\S)\1(?!\w)")
+_HYPHEN = re.compile(r"(?<=[^\W\d])[-–](?=[^\W\d])")
+_LEAD = re.compile(
+    r"^(?:so|thus|hence|therefore|it is|it's|this is|that is"
+    r"|(?:the )?(?:label|answer|verdict|class|classification|result)(?: is)?:?)[\s,]{1,4}(?=\S)",
+    re.IGNORECASE,
 )
-_LEAD = re.compile(r"^(?:it is|it's|this is|that is)\s+(?=\S)", re.IGNORECASE)
-_CLAUSE = re.compile(r"\s{0,2}[,;:–—-]\s{1,4}|\.\s{1,4}|\s{1,4}(?=(?:because|since)\b)", re.IGNORECASE)
-_REASON = re.compile(r"(?:because|since|as|given|due|which)\b", re.IGNORECASE)
+_CLAUSE = re.compile(
+    r"\s{0,2}[,;:–—-]\s{1,4}|[，；：。]\s{0,4}|\.\s{1,4}|\s{1,4}(?=\()|\s{1,4}(?=(?:because|since)\b)", re.IGNORECASE
+)
+_REASON = re.compile(r"(?:because|since|as|given|due|因为|由于)", re.IGNORECASE)
+_HEDGE = r"\b(?:but|or|maybe|unclear|unsure|not sure|unknown|neither|whether)\b|(?:^|[,;.!?]\s{0,4}|\band )"
+_OTHERS = {  # a clause that names another label, or hedges
+    "yes": re.compile(rf"{_HEDGE}(?:no|not|false)\b", re.IGNORECASE),
+    "no": re.compile(rf"{_HEDGE}(?:yes|true)\b", re.IGNORECASE),
+    "": re.compile(rf"{_HEDGE}(?:no|yes|not|true|false)\b", re.IGNORECASE),
+}
+_IT_DOES = re.compile(
+    r"(?:it|this|that|they|he|she|there)\s(?:does|do|did|is|are|was|were|can|will|would|has|have)\b(\snot\b|n't)?",
+    re.IGNORECASE,
+)
+_DOUBT = re.compile(r"\b(?:not|doubt|deny|unlikely|never|wrong|if|whether|no|cannot|nor)\b|n't\b", re.IGNORECASE)
+_BULLET = re.compile(r"[-*•]\s{1,4}|\(?\d{1,2}[.)]\s{1,4}")
 _DATE = re.compile(r"\s{0,4}(\d{1,4})([/.-])(\d{1,2})\2(\d{1,4})\s{0,4}", re.ASCII)
-_LETTER = re.compile(
-    r"(?i)\W{0,8}(?:(?:(?:the |my )?(?:final )?(?:correct )?(?:answer|option|choice)(?: is)?\W{0,8}){1,2})?([a-z])"
-    r"\W{0,8}"
-)
-_OWN = re.compile(r"\s{0,4}\(?([A-Za-z])[).:]\s{0,8}")
-_NOT = re.compile(r"\b(?:not|neither|nor|except|wrong|incorrect|false)\b|n't\b")
 
 
 def words(text: str) -> str:
-    """Words without case, punctuation, hyphens between letters; signs such as `<` or `C++` stay."""
-    text = unicodedata.normalize("NFKC", text).casefold()
-    return " ".join(_MARKS.sub(" ", text).split())
+    """Words without case, markdown and the punctuation around them; signs inside or behind digits stay (`C++`, `3!`).
+
+    Quotes, commas and stops at the edges of words go, brackets around whole words, hyphens between letters.
+    """
+    text = re.sub("[⁰¹²³⁴⁵⁶⁷⁸⁹]{1,8}", lambda m: "^" + unicodedata.normalize("NFKC", m.group()), text)
+    text = unicodedata.normalize("NFKC", text).casefold().replace("’", "'")
+    text = _BOLD.sub(r"\2", text)
+    return " ".join(token for part in _HYPHEN.sub(" ", _peeled(text)).split() if (token := _token(part)))
+
+
+def _peeled(text: str) -> str:
+    """Without punctuation and one pair of brackets around all of it."""
+    text = _rstripped(text).lstrip(_EDGES) if not re.match(r"\.\d", text.strip()) else _rstripped(text)
+    if text[:1] in _PAIRS and text.endswith(_PAIRS[text[0]]) and re.search(r"[^\W\d]{2}", text):
+        inner = text[1:-1]
+        if not any(bracket in inner for bracket in "()[]{}（）"):
+            return inner.strip(_EDGES)
+    return text
+
+
+def _rstripped(text: str) -> str:
+    """Without marks at the end; behind a digit `!` and primes are signs."""
+    end = text.rstrip(_EDGES)
+    return text[: len(end) + 1] if end[-1:].isdigit() and text[len(end) :][:1] in ("!", "'", '"') else end
+
+
+def _token(token: str) -> str:
+    end = _rstripped(token)
+    begin = end.lstrip(_EDGES) if not re.match(r"\.\d", end) else end
+    for a, b in _PAIRS.items():
+        if begin.startswith(a) and (b not in begin or begin.endswith(b)) and begin[1:].rstrip(b).isalpha():
+            begin = begin[1:].rstrip(b)
+        elif begin.endswith(b) and a not in begin and begin[:-1].isalpha():
+            begin = begin[:-1]
+    return begin
 
 
 def same_words(mine: str, gold: str) -> bool:
@@ -45,22 +87,36 @@ def same_words(mine: str, gold: str) -> bool:
 def label_key(answer: str, gold: str) -> str:
     """The label that an answer gives, in the words of `words`; "" for none.
 
-    `yes, it does` is yes: what follows a comma is left out where it explains (`because`), or, of yes, no, true and
-    false, where it is a clause that names no other of them. True and yes are one label, and so are false and no.
+    `yes, it does` is yes: what explains a label may follow it, unless it takes the label back or names another one.
+    True and yes are one label, and so are false and no.
     """
-    said, wanted = words(_LEAD.sub("", answer)), words(gold)
-    if said == wanted or TRUTH.get(said, said) == TRUTH.get(wanted, wanted):
+    wanted = words(gold)
+    truth = TRUTH.get(wanted, wanted)
+    plain = _LEAD.sub("", _BOLD.sub(r"\2", answer.strip()))
+    said = words(plain)
+    if said == wanted or TRUTH.get(said, said) == truth:
         return wanted
-    parts = _CLAUSE.split(answer, maxsplit=1)
-    if len(parts) == 2:
-        head, rest = words(_LEAD.sub("", parts[0])), words(parts[1])
-        explained = bool(_REASON.match(parts[1].lstrip()))
-        if TRUTH.get(wanted, wanted) in ("yes", "no", "maybe"):
-            other = _UNSURE - ({"no", "not", "false"} if TRUTH.get(wanted) == "no" else set())
-            explained = explained or (len(rest.split()) > 1 and not other & set(rest.split()))
-        if explained and head:
-            return wanted if TRUTH.get(head, head) == TRUTH.get(wanted, wanted) else head
+    parts = _CLAUSE.split(plain, maxsplit=1)
+    head, rest = words(parts[0]), parts[1].strip(" ()") if len(parts) == 2 else ""
+    if head and rest and _explains(rest, truth):
+        return wanted if TRUTH.get(head, head) == truth else head
+    before, _, last = said.rpartition(" is ")
+    if wanted and last == wanted and 0 < len(before.split()) <= 8 and not _DOUBT.search(before):  # The label is yes
+        return wanted
     return said
+
+
+def _explains(rest: str, truth: str) -> bool:
+    """Whether what follows a label only explains it."""
+    if TAKEN_BACK.search(rest) or _OTHERS.get(truth, _OTHERS[""]).search(rest):
+        return False
+    if _REASON.match(rest):
+        return True
+    found = _IT_DOES.match(rest)
+    denied = found and (found[1] or re.search(r"\bno\b", rest, re.IGNORECASE))
+    if truth in ("yes", "no") and found and bool(found[1] if truth == "yes" else denied) != (truth == "no"):
+        return False
+    return len(rest.split()) > (1 if truth in ("yes", "no", "maybe") else 2) and "," not in rest.partition(" ")[0]
 
 
 def without_article(text: str) -> str:
@@ -69,70 +125,9 @@ def without_article(text: str) -> str:
     return tail if head in ("a", "an", "the") and tail else text
 
 
-def choice_key(answer: str, choices: Sequence[str]) -> str | None:
-    """Key of the single choice that is named by its letter, its text or both; None for two, none, or a `not`."""
-    answer = unicodedata.normalize("NFKC", answer)
-    texts = [words(text) if len(text) <= MAX_CHARS else "" for text in option_texts(choices)]
-    lone = _LETTER.fullmatch(answer)
-    if lone:
-        index = ord(lone.group(1).upper()) - 65
-        return _named(index, texts) if index < (len(choices) or len(LETTERS)) else None
-    said = words(answer)
-    if said and said in texts:
-        return _named(texts.index(said), texts)
-    own = _OWN.match(answer)
-    if own and (index := ord(own[1].upper()) - 65) < len(texts):
-        rest = answer[own.end() :]
-        if _squeezed(rest) == _squeezed(texts[index]):
-            return _named(index, texts)
-    by_value = _by_value(answer, texts)
-    if by_value is not None:
-        return _named(by_value, texts)
-    return _in_sentence(answer, said, texts)
-
-
-def _named(index: int, texts: Sequence[str]) -> str:
-    """Options with the same text are the same choice."""
-    text = texts[index] if index < len(texts) else ""
-    return f"c:{texts.index(text) if text else index}"
-
-
-def _squeezed(text: str) -> str:
-    """Without currencies and blanks, for `Rs. 12000, 20000` and `12000,20000`."""
-    text = re.sub(r",\s{1,4}", ",", re.sub(CURRENCY, " ", text, flags=re.IGNORECASE))
-    return "".join(words(text).split())
-
-
-def _by_value(answer: str, texts: Sequence[str]) -> int | None:
-    """The one option with the answer's value or spelling, blanks and currencies aside."""
-    squeezed = _squeezed(answer)
-    same = [i for i, text in enumerate(texts) if squeezed and _squeezed(text) == squeezed]
-    if not same and (mine := read_number(answer)) is not None:
-        numbers = [read_number(text) if text else None for text in texts]
-        same = [i for i, n in enumerate(numbers) if n is not None and n == mine]
-    return same[0] if len(same) == 1 else None
-
-
-def _in_sentence(answer: str, said: str, texts: Sequence[str]) -> str | None:
-    rest, named = said, set()
-    for index in sorted(range(len(texts)), key=lambda i: -len(texts[i])):  # a choice inside a longer one is not named
-        if not texts[index] or texts[index] not in rest:  # no pattern is made of what cannot be there
-            continue
-        shorter = re.sub(rf"(?<!\w){re.escape(texts[index])}(?!\w)", " ", rest)
-        if shorter != rest:
-            named.add(_named(index, texts))
-            rest = shorter
-    if _NOT.search(rest):
-        return None
-    article = r"(?!\s+(?!or\b|and\b|is\b|because\b|since\b|nor\b)[a-z])" if named else ""
-    letters = re.findall(rf"(?<![\w'])(?:A{article}|[B-Z])(?![\w'])", answer)
-    named |= {_named(ord(letter) - 65, texts) for letter in letters if ord(letter) - 65 < len(texts)}
-    return named.pop() if len(named) == 1 else None
-
-
 def list_members(text: str, *, gold: Sequence[str] = ()) -> list[str]:
     """The members of a list, by `;`, line breaks or commas and `and`; with `gold`, by what gives the gold's members."""
-    text = text.strip().strip("[]{}")
+    text = one_dash(text).strip().strip("[]{}")
     cuts = (
         r"\s*\n\s*",
         r"\s*;\s*(?:and\s+)?",
@@ -140,7 +135,11 @@ def list_members(text: str, *, gold: Sequence[str] = ()) -> list[str]:
         r"\s*,\s*(?:and\s+)?",
         r"\s+and\s+",
     )
-    splits = [[one for part in re.split(cut, text[:2000]) if (one := part.strip(" \t-*•\"'"))] for cut in cuts]
+    splits = [[one for part in re.split(cut, text[:2000]) if (one := part.strip(" \t\"'"))] for cut in cuts]
+    splits = [
+        [_BULLET.sub("", one) for one in split] if all(map(_BULLET.match, split[1:])) else split for split in splits
+    ]
+    splits = [[one.strip("*_") if one.startswith("**") else one for one in split] for split in splits]
     if gold:
         wanted = sorted(map(_member_key, gold))
         return next((split for split in splits if sorted(map(_member_key, split)) == wanted), splits[2])
@@ -157,6 +156,4 @@ def list_key(members: Sequence[str]) -> str:
 
 def _member_key(member: str) -> str:
     number = read_number(member)
-    if number is not None and not number.unit:
-        return f"n:{number.value}"
-    return words(re.sub(r"^\s{0,4}\(?\d{1,2}[.)]\s{1,4}", "", member))
+    return f"n:{number.value}" if number is not None and not number.unit else words(member)

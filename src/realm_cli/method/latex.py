@@ -14,7 +14,7 @@ FUNCTIONS = frozenset(FUNCTION_NAMES.split())
 TEXT = re.compile(r"\\(?:text|textbf|textrm|textit|textnormal|mathrm|mathbf|mbox)\s{0,4}\{([^{}]{0,1000})\}")
 NAMED = re.compile(  # x =, f(x) =, x_1 =, (x, y) =, x \in
     r"\s{0,4}(\(?[A-Za-z]{1,2}(?:_\{?\w{1,4}\}?)?(?:\([A-Za-z,\s]{1,10}\))?(?:\s{0,2},\s{0,2}[A-Za-z]){0,3}\)?)"
-    r"\s{0,4}(?:=|\\in(?![A-Za-z]))\s{0,4}"
+    r"\s{0,4}(?:=|\\in(?![A-Za-z])|∈)\s{0,4}"
 )
 RELATION = re.compile(
     r"\\leqslant|\\geqslant|\\leq|\\geq|\\le(?![a-z])|\\ge(?![a-z])|\\lt(?![a-z])|\\gt(?![a-z])|<=|>=|[<>≤≥]"
@@ -26,6 +26,20 @@ _DOUBLED = re.compile(  # as JSON writes backslashes
 )
 _THIN = re.compile(r"(?<=\d,)\s?(?<!\\)\\[,!]\s?(?=\d{3})|(?<!\\)\\!")
 _SPACING = re.compile(r"\\(?:qquad|quad|thinspace)(?![A-Z])|(?<!\\)\\[ ;:]|(?<=,)\\,|~")
+_ENVIRONMENT = re.compile(r"\\(?:begin|end)\{(?:equation|align|aligned|gather)\*?\}")
+_BUILDER = re.compile(r"\\?\{\s{0,4}[A-Za-z]\s{0,4}(?::|\||\\mid(?![A-Za-z]))\s{0,4}([^{}]{1,200}?)\s{0,4}\\?\}")
+_SPELLINGS = (
+    (re.compile(r"\+\s?(?=\\infty|∞)"), ""),
+    (re.compile(r"(?<=[)\]])\s{0,2}U\s{0,2}(?=[(\[])"), r" \\cup "),
+    (re.compile(r"\{\s{0,2}(-?\w{1,20})\s{0,2}\\over\s{1,2}(\w{1,20})\s{0,2}\}"), r"\\frac{\1}{\2}"),
+    (re.compile(r"\\mathbb\s{1,2}([A-Z])"), r"\\mathbb{\1}"),
+    (re.compile(r"\\log_e(?![A-Za-z])|\\log_\{e\}"), r"\\ln "),
+    (re.compile(r"∛\s?(\d{1,20}|[A-Za-z])"), r"\\sqrt[3]{\1}"),
+    (re.compile(r"(?<![\\A-Za-z])cbrt\s?\(([^()]{1,80})\)"), r"\\sqrt[3]{\1}"),
+    (re.compile(r"(?<![\\A-Za-z])abs\s?\(([^()]{1,80})\)"), r"|\1|"),
+    (re.compile(r"(?<=\d)\s?\*\s?(?=[a-z](?![A-Za-z]))"), " "),
+    (re.compile(r"(-?\d{0,20})\.(\d{0,20})\\overline\{(\d{1,20})\}"), lambda m: _repeating(m)),
+)
 _LESS = {"\\leqslant": "<=", "\\leq": "<=", "\\le": "<=", "<=": "<=", "≤": "<=", "\\lt": "<", "<": "<"}
 _MORE = {"\\geqslant": ">=", "\\geq": ">=", "\\ge": ">=", ">=": ">=", "≥": ">=", "\\gt": ">", ">": ">"}
 _VARIABLE = re.compile(r"\s{0,2}[A-Za-z](?:\([A-Za-z]\))?\s{0,2}")
@@ -44,7 +58,8 @@ _TO_LATEX = (
     (re.compile(r"π|(?<![\\A-Za-z])pi(?![A-Za-z])"), r"\\pi "),
     (re.compile(r"∞|(?<![\\A-Za-z])(?:infinity|oo|infty|inf)(?![A-Za-z])"), r"\\infty "),
     (re.compile(r"(?<![\\A-Za-z])sqrt\s{0,2}(\d{1,20})(?!\d)"), r"\\sqrt{\1}"),
-    (re.compile(r"(?<![\\A-Za-z])(sin|cos|tan|log|ln|exp)(?![A-Za-z])"), r"\\\1 "),
+    (re.compile(r"(?<![\\A-Za-z])(arcsin|arccos|arctan|sinh|cosh|tanh|sin|cos|tan|log|ln|exp)(?=\s?\^)"), r"\\\1"),
+    (re.compile(r"(?<![\\A-Za-z])(arcsin|arccos|arctan|sinh|cosh|tanh|sin|cos|tan|log|ln|exp)(?![A-Za-z])"), r"\\\1 "),
     (re.compile(r"∪"), r"\\cup "),
     (re.compile(r"∅|\\varnothing(?![A-Za-z])"), r"\\emptyset "),
     (re.compile(r"≤|<="), r"\\le "),
@@ -56,9 +71,28 @@ _TO_LATEX = (
 
 
 def tidy(text: str) -> str:
-    """One backslash where JSON doubled it, blanks for spacing commands, `and` out of its text box."""
+    """One backslash where JSON doubled it, blanks for spacing commands, `and` out of its text box, no environment."""
     text = _THIN.sub("", _DOUBLED.sub(r"\\", text))
-    return _SPACING.sub(" ", _JOIN.sub(r" \1 ", text)).strip(" ,;")
+    if text.count("$") > 1 and "\\$" not in text:
+        text = text.replace("$", " ")
+    if "\\begin{eq" in text or "\\begin{al" in text:
+        text = _ENVIRONMENT.sub(" ", text).replace("&", " ")
+    for pattern, new in _SPELLINGS:
+        text = pattern.sub(new, text)
+    text = re.sub(r"(?<!\\)\\,[.\s]{0,4}$", "", _SPACING.sub(" ", _JOIN.sub(r" \1 ", text))).strip(" ,;")
+    if builder := _BUILDER.fullmatch(text):  # {x | 3 < x <= 4}
+        text = builder[1]
+    if text.startswith("{") and text.endswith("}") and "," not in text and bracketed(text) is not None:
+        text = text[1:-1].strip()
+    return text
+
+
+def _repeating(match: re.Match[str]) -> str:
+    r"""`0.1\overline{6}` as a fraction."""
+    whole, before, again = match[1].lstrip("-") or "0", match[2], match[3]
+    below = (10 ** len(again) - 1) * 10 ** len(before)
+    above = int(whole + before + again) - int(whole + before)
+    return f"{'-' if match[1].startswith('-') else ''}\\frac{{{above}}}{{{below}}}"
 
 
 def squeezed(text: str) -> str:

@@ -11,8 +11,14 @@ seventeen eighteen nineteen"""
 _ROUND = "twenty thirty forty fifty sixty seventy eighty ninety"
 ONES = {word: n for n, word in enumerate(_SMALL.split())}
 TENS = {word: 10 * n for n, word in enumerate(_ROUND.split(), 2)}
-PARTS = {"half": 2, "halves": 2, "third": 3, "thirds": 3, "quarter": 4, "quarters": 4, "fourth": 4, "fourths": 4,
-         "fifth": 5, "fifths": 5, "sixth": 6, "sixths": 6, "eighth": 8, "eighths": 8, "tenth": 10, "tenths": 10}  # fmt: skip
+_PARTS = {
+    2: "half halves",
+    3: "third thirds",
+    4: "quarter quarters fourth fourths",
+    5: "fifth fifths",
+    6: "sixth sixths",
+}
+PARTS = {word: n for n, names in (_PARTS | {8: "eighth eighths", 10: "tenth tenths"}).items() for word in names.split()}
 SCALES = {"thousand": 10**3, "million": 10**6, "billion": 10**9}
 MAX_TEXT = 200
 _WORD = re.compile(r"[A-Za-z]{1,20}")

@@ -56,21 +56,31 @@ _COMMA = re.compile(
     re.ASCII,
 )
 _EUROPEAN = re.compile(  # can only be read so: 1.234.567, 1.234,5 and 1 234,5
-    r"[1-9]\d{0,2}(?:\.\d{3}){2,8}(?:,\d{1,20})?(?![\d.,])|[1-9]\d{0,2}(?:[. ]\d{3}){1,8},(?:\d{1,2}|\d{4,20})(?![\d.,])",
+    r"[1-9]\d{0,2}(?:\.\d{3}){2,8}(?:,\d{1,20})?(?![\d.,])"
+    r"|[1-9]\d{0,2}(?:[. ]\d{3}){1,8},(?:\d{1,2}|\d{4,20})(?![\d.,])",
     re.ASCII,
 )
 _ONE_COMMA = re.compile(r"(?:0,\d{1,30}|[1-9]\d{0,30},(?:\d{1,2}|\d{4,30}))(?![\d.,'’])", re.ASCII)
 _OVER = re.compile(r"\s?/\s?(\d{1,60})(?![\d.,'’_]|\s?/\s?\d)", re.ASCII)
 _MIXED = re.compile(r"(?:\s{1,4}|\s{1,4}(?:and|&)\s{1,4})(\d{1,9})\s?/\s?(\d{1,9})(?![\d.,]|\s?/\s?\d)", re.ASCII)
 _POWER = re.compile(
-    r"\s{0,4}[x×*·⋅•]\s{0,4}10\s{0,4}(?:\^|\*\*)\s{0,4}[{(]?\s{0,4}([-+]?\d{1,4})(?!\d)\s{0,4}[)}]?", re.IGNORECASE
+    r"\s{0,4}[x×*·⋅•]\s{0,4}10\s{0,4}(?:\^|\*\*)\s{0,4}[{(]?\s{0,4}([-+]?\d{1,4})(?!\d)(?:\s{0,4}[)}])?", re.IGNORECASE
 )
-_TEN = re.compile(r"\s{0,4}(?:\^|\*\*)\s{0,4}[{(]?\s{0,4}([-+]?\d{1,4})(?!\d)\s{0,4}[)}]?")
-_FACTOR_WORDS = {
-    "hundred": 2, "thousand": 3, "million": 6, "billion": 9, "trillion": 12, "lakh": 5, "lac": 5, "crore": 7, "cr": 7,
-    "quadrillion": 15, "quintillion": 18, "grand": 3, "thou": 3, "mil": 6, "bil": 9, "mrd": 9, "milliard": 9,
-    "milliarden": 9, "millionen": 6, "millones": 6, "百": 2, "mn": 6, "mio": 6, "mln": 6, "bn": 9, "bln": 9, "tn": 12, "k": 3, "万": 4, "萬": 4, "亿": 8, "億": 8, "千": 3,
-}  # fmt: skip
+_TEN = re.compile(r"\s{0,4}(?:\^|\*\*)\s{0,4}[{(]?\s{0,4}([-+]?\d{1,4})(?!\d)(?:\s{0,4}[)}])?")
+_POWERS = {
+    2: "hundred 百",
+    3: "thousand k grand thou 千",
+    4: "万 萬",
+    5: "lakh lac",
+    6: "million mn mio mln mil millionen millones",
+    7: "crore cr",
+    8: "亿 億",
+    9: "billion bn bln bil mrd milliard milliarden",
+    12: "trillion tn",
+    15: "quadrillion",
+    18: "quintillion",
+}
+_FACTOR_WORDS = {word: power for power, names in _POWERS.items() for word in names.split()}
 _FACTOR = re.compile(
     r"\s{0,4}-?(?:(hundred|thousand|million|billion|trillion|quadrillion|quintillion|milliarden|milliard|millionen|millones"
     r"|grand|thou|lakh|lac|crore|mil|bil|mrd|mn|mio|mln|bn|bln|tn|cr)s?\.?(?![A-Za-z])"
@@ -81,7 +91,8 @@ _LETTERS = {"k": 3, "K": 3, "M": 6, "B": 9}
 _WITH_MONEY = {"m": 6, "mm": 6, "MM": 6, "b": 9, "T": 12}
 _WHY = re.compile(
     r",?\s{1,4}(?:because|since|given that|due to)\b.*|,\s{1,4}(?:as|which is|that is)\b.*|\s{1,4}-\s{1,4}that is\b.*"
-    r"|,\s{1,4}not\s{1,4}-?[$€£]?[\d.,]+\s{0,4}$|[\s.,;|(]{1,4}confidence\b.*|[.!;|]\s{1,4}hope\b.*"
+    r"|,\s{1,4}not\s{1,4}-?[$€£]?[\d.,]+\s{0,4}$|[\s.,;|(]{1,4}confidence\b.*"
+    r"|[.!;|]\s{1,4}(?:hope|let me (?:double-?)?check)\b.*"
     r"|[\s.,;|(]{1,4}(?:I'?m |with |about ){0,3}\d{1,3}\s?%\s(?:sure|certain|confiden\w{1,4})\b.*",
     re.IGNORECASE | re.DOTALL,
 )
@@ -93,8 +104,8 @@ TAKEN_BACK = re.compile(  # an explanation that takes the answer back
 _EQUATION = re.compile(r"[<>≠≤≥!;]|:=|,\s|\b(?:and|or|not)\b|\\n|n't\b")
 _FLOAT = re.compile(r"-?(\d{1,20})\.(\d{1,25})(?:[eE][-+]?\d{1,3})?")
 _LEFT = re.compile(
-    r"[A-Za-z](?:_\{?\w{1,6}\}?)?(?:\([^()]{0,20}\))?|[A-Za-z](?:\s?[+*/·]\s?[A-Za-z]){1,5}|\|?[A-Z]{2}\|?"
-    r"|\\[dt]?frac\{[A-Z]{2}\}\{[A-Z]{2}\}|[A-Z]\s?:\s?[A-Z]|(?:[A-Za-z]{2,30}(?:['’]s?)?\s{0,3}){1,12}"
+    r"[A-Za-z](?:_\{?\w{1,6}\}?)?(?:\^\{-1\})?(?:\([^()]{0,20}\))?|[A-Za-z](?:\s?[+*/·]\s?[A-Za-z]){1,5}|\|?[A-Z]{2}\|?"
+    r"|\\[dt]?frac\{[A-Z]{2}\}\{[A-Z]{2}\}|[A-Z]\s?:\s?[A-Z]|[A-Za-z]{2,30}(?:['’]s?)?(?:\s{1,3}[A-Za-z]{2,30}(?:['’]s?)?){0,11}"
 )
 _NOT_NAMES = frozenset(("sqrt", "sin", "cos", "tan", "log", "ln", "exp", "abs", "not", "half", "twice", "double"))
 _AGAIN = re.compile(r"\s{0,4}\(([^()]{1,80})\)\s{0,4}\.?\s{0,4}$")
@@ -141,13 +152,13 @@ def _read(text: str, decimal_comma: bool, algebra: bool) -> Number | None:
         if TAKEN_BACK.search(why.group()):
             return None
         text = text[: why.start()]
-    text = text.strip().rstrip(".")
+    text = text.strip().rstrip(".").removesuffix("/-")
     if "=" in text:
         *before, text = text.split("=")
         if not (is_left_side(before[0]) and all(re.fullmatch(r"[^A-Za-z\\\n;]*", part) for part in before[1:])):
             return None
     again = _AGAIN.search(text)
-    if again and re.search(r"\w", text[: again.start()]):  # "5 (five)", "24 (clips)"
+    if again and (re.search(r"\d", text[: again.start()]) or number_words(text)):  # "5 (five)", "24 (clips)"
         inner, outer = (
             _read_one(again[1], decimal_comma, algebra),
             _read_one(text[: again.start()], decimal_comma, algebra),
@@ -159,7 +170,7 @@ def _read(text: str, decimal_comma: bool, algebra: bool) -> Number | None:
 
 
 def is_left_side(text: str) -> bool:
-    """Whether an equation's left side only says what the right side is: a name, words, a sum of names, or arithmetic."""
+    """Whether an equation's left side only says what the right side is: a name, words, a sum of names, arithmetic."""
     if _EQUATION.search(text) or "\n" in text:
         return False
     if not re.search("[A-Za-z]", text):
@@ -173,7 +184,7 @@ def _read_one(text: str, decimal_comma: bool, algebra: bool) -> Number | None:
     lead = _LEAD.match(begin)
     begin = begin[lead.end() :] if lead else begin
     if not algebra and begin[:1].isalpha() and (copula := _COPULA.search(begin, 0, MAX_LEAD)):
-        before = begin[: copula.start()].replace("'", "").replace("’", "").split()
+        before = begin[: copula.start()].replace("'", "").replace("’", "").replace("-", "").split()
         if len(before) <= LEAD_WORDS and all(map(str.isalpha, before)) and not _NO.intersection(map(str.lower, before)):
             begin = begin[copula.end() :].lstrip()
             lead = _LEAD.match(begin)

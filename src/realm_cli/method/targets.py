@@ -6,7 +6,7 @@ Usage: `solution_text(steps, target_answer(problem))`
 
 from __future__ import annotations
 
-from realm_cli.method.labels import choice_key
+from realm_cli.method.choices import choice_key
 from realm_cli.prompts import LETTERS
 from realm_cli.records import Problem
 

@@ -14,13 +14,14 @@ MAX_UNIT = 300  # characters
 _ALIASES = """
 m meter metre|km kilometer kilometre|cm centimeter centimetre|mm millimeter millimetre|um µm μm micron micrometer
 nm nanometer nanometre|ft foot feet|inch inche|yd yard|mi mile|kg kilogram kilos|g gram gramme|mg milligram
-ug µg μg mcg microgram|t ton tonne|lb lbs|oz ounce|s sec second|ms millisecond|min minute|h hr hour|day|week wk
-month mo|year yr|l liter litre|ml milliliter millilitre cc|dl deciliter decilitre|cl centiliter centilitre
-ul µl μl microliter|gal gallon|j joule|kj kilojoule|kwh|w watt|kw kilowatt|v volt
+ug µg μg mcg microgram|t ton tonne|lb lbs|oz ounce|s sec second secs|ms millisecond|min minute mins|h hr hour hrs
+day|week wk|month mo|year yr yrs|l liter litre|ml milliliter millilitre cc|dl deciliter decilitre
+cl centiliter centilitre|ul µl μl microliter|gal gallon|j joule|kj kilojoule|kwh|w watt|kw kilowatt|v volt
 a amp ampere|ω ohm|n newton|pa pascal|kpa kilopascal|hpa|bar|atm|mmhg|hz hertz|khz|ghz|kelvin
 mol mole|mmol millimole|cal calorie|kcal kilocalorie|rpm|db decibel|bit|byte|° deg degree|rad radian
-% percent pct percentage percents|usd dollar $ us$|cent ¢|eur euro €|gbp £|¥ ￥|jpy yen 円|cny yuan rmb 元|inr rs rupee ₹
-chf franc|krw won ₩|₽ rouble ruble|₺|฿ baht|₫|₱ peso|aud a$|cad c$|hkd hk$|brl r$|sgd s$|nzd nz$|mph|kph|aed|sek|nok|dkk|kr|twd nt$|myr rm|zar|pln zł|
+% percent pct percentage|usd dollar $ us$|cent ¢|eur euro €|gbp £|¥ ￥|jpy yen 円|cny yuan rmb 元|inr rs rupee ₹
+chf franc|krw won ₩|₽ rouble ruble|₺|฿ baht|₫|₱ peso|aud a$|cad c$|hkd hk$|brl r$|sgd s$|nzd nz$|mph|kph
+aed|sek|nok|dkk|kr|twd nt$|myr rm|zar|pln zł
 °c celsius|°f fahrenheit|meq|iu|mosm|bpm|dpi|px pixel|acre|ha hectare|cup|pint|quart|teaspoon tsp|tablespoon tbsp
 """
 _GROUPS = [group.split() for group in _ALIASES.replace("\n", "|").split("|") if group]
@@ -85,7 +86,7 @@ def read_unit(text: str, *, algebra: bool = False) -> tuple[str, ...] | None:
 
     algebra: letters may be variables, so that single letters and short unknown words are no units.
     """
-    glued, text = not text[:1].isspace(), text.strip(" \t\n.,;")
+    glued, text = not text[:1].isspace(), re.sub(r"\bper cent\b", "percent", text.strip(" \t\n.,;"))
     if len(text) > MAX_UNIT:
         return None
     tokens: list[str] = []
