@@ -7,15 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from realm_cli.method.extract import (
-    brace_end,
-    clean,
     flexible_answer,
     last_number,
     numbers_in,
     stated_answer,
     strict_answer,
-    unwrap,
 )
+from realm_cli.method.unwrap import boxed, brace_end, clean, unwrap
 
 
 @pytest.mark.parametrize(
@@ -62,6 +60,7 @@ def test_types_that_are_words_take_the_last_line() -> None:
 
 
 def test_by_hand() -> None:
+    assert boxed("so $\\boxed{2}$ and $\\boxed{3}$") == (4, "2, 3") and boxed("no") is None
     assert brace_end("{a{b}c}", 1) == 6 and brace_end("{a", 1) is None and brace_end("\\{a\\}}", 2) == 5
     assert (
         last_number("of 3 boys 7 ran") == "7" and last_number("from 3 to 7 km") is None and last_number("none") is None
@@ -81,4 +80,4 @@ def test_a_number_is_taken_out_of_everything_that_may_stand_around_it(n: int, ar
     for said in (f"The answer is {text}", f"<answer>{text}</answer>", f"Answer:\n{text}"):
         assert flexible_answer(said) == stated_answer(said) == str(n)
     assert last_number(f"we get {n}") == str(n) and numbers_in(str(n)) == [str(n)]
-    assert brace_end(f"{{{n}}}", 1) == len(str(n)) + 1
+    assert brace_end(f"{{{n}}}", 1) == len(str(n)) + 1 and boxed(f"\\boxed{{{n}}}") == (0, str(n))

@@ -25,11 +25,12 @@ from realm_cli.errors import ConfigError
 from realm_cli.method.checks import MAX_CHARS, judge, plugins
 from realm_cli.method.choices import choice_key
 from realm_cli.method.dates import read_date
-from realm_cli.method.extract import clean, flexible_answer, numbers_in, stated_answer, strict_answer
+from realm_cli.method.extract import flexible_answer, numbers_in, stated_answer, strict_answer
 from realm_cli.method.formulas import same_formula
 from realm_cli.method.labels import label_key, list_key, list_members, same_words, words
 from realm_cli.method.numbers import Number, as_fraction, read_number, same_value, to_number
 from realm_cli.method.units import same_unit
+from realm_cli.method.unwrap import clean
 from realm_cli.records import Problem
 
 __all__ = [

@@ -9,11 +9,11 @@ from __future__ import annotations
 import re
 
 from realm_cli.method.notation import normal, one_dash
-from realm_cli.method.numbers import MAX_CHARS, PLAIN, read_number
+from realm_cli.method.numbers import MAX_CHARS, read_number
 from realm_cli.method.parsing import parse_completion
 from realm_cli.method.units import CURRENCY
+from realm_cli.method.unwrap import TAIL, boxed, unwrap
 
-TAIL = 20_000
 MAX_LINE = 200  # characters of a last line that may be an answer
 
 _STATED = re.compile(  # the rest of the line is the answer
@@ -33,22 +33,15 @@ _BELOW = re.compile(  # a heading or "Answer:" alone, the answer in the next lin
 )
 _HASHES = re.compile(r"(?m)^[ \t]*####[ \t]*([-+$€£(]?[.\d][^\n]*)$|^[ \t]*####[ \t]*(\S[^\n]*)$\s*\Z")
 _NUMBER = re.compile(r"(?<![\w.])[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?(?:[eE][-+]?\d{1,3})?(?:/\d+)?(?!\w|\.\d)")
-_SAID = re.compile(
-    r"(?i)\s{0,8}(?:(?:so|therefore|thus|hence),? ){0,2}(?:the |my )?(?:final |correct |right )?answer"
-    r"(?:[ \t*_]{0,8}[:=]|\s{1,4}is\b\s{0,4}:?)\s{0,4}"
-)
-_HOPE = re.compile(r"(?i)[.!]?\s{1,4}I hope (?:it|this) (?:is|helps)\b")
 _SPAN = re.compile(
     r"(?<!\\)(?:\$\$([^$]{1,400})\$\$|\$([^$\n]{1,400})\$|\\\(([^\n]{1,400}?)\\\)|\\\[((?:[^\\]|\\(?!\])){1,400})\\\])"
 )
 _IS = re.compile(r"(?:\b(?:is|are|was|were|equals|be)|[=:])\s{0,4}$")
 _TEXT = re.compile(r"\\(?:text|textbf|textrm|textit|textnormal|mathrm|mathbf|mbox)\s{0,4}\{([^{}]{0,1000})\}")
-_PAIRS = (('"', '"'), ("“", "”"), ("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"))
 _BOLD = re.compile(r"\*\*([^*\n]{1,120})\*\*")
 _WORDS = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}")
 _NAMES = ("sqrt", "pi", "ln", "log", "sin", "cos", "tan", "exp", "or", "and", "inf", "infinity", "mod", "max", "min")
 _LATEX = re.compile(r"\\(?:begin\{array\}\{[clr| ]{1,20}\}|[A-Za-z]+(?:\{[A-Za-z*]+\})?)")
-_POWER = re.compile(r"\d\s?\*\*\s?[-\d{(]")
 _TEN_TO = re.compile("10[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻]{1,6}")
 _ENDS_BOLD = re.compile(r"(?:\bis|:)\s{0,2}\*\*([^*]{1,120})\*\*[.!\s]{0,3}$")
 _LAST = re.compile(
@@ -149,7 +142,7 @@ def stated_answer(text: str) -> str | None:
             group = next(i for i, content in enumerate(match.groups(), 1) if content)
             found.append((match.start(group), match[group]))
     found = [(at, _with_bullets(text, at, content)) for at, content in found]
-    if box := _boxed(text):
+    if box := boxed(text):
         found = [(at, content) for at, content in found if at > box[0]] + [(box[0], f"\\boxed{{{box[1]}}}")]
     for at, content in sorted(found, reverse=True):
         if answer := (unwrap(content) if content.startswith("\\boxed{") else _from_sentence(content)):
@@ -204,37 +197,6 @@ def _last_math(line: str) -> str | None:
 def _is_math(inner: str) -> bool:
     words = _WORDS.findall(_LATEX.sub(" ", _TEXT.sub(" ", inner)))
     return all(word.lower() in _NAMES for word in words) and not (inner[:1].isdigit() and inner[-1:].isspace())
-
-
-def _boxed(text: str) -> tuple[int, str] | None:
-    r"""(place, content) of the last `\boxed{}`; of several that are joined by commas or `and`, all of them."""
-    contents: list[str] = []
-    at, end = 0, len(text)
-    while len(contents) < 8:
-        begin = max(text.rfind("\\boxed{", 0, end), text.rfind("\\fbox{", 0, end))
-        if begin < 0:
-            break
-        inside = text.index("{", begin) + 1
-        close = brace_end(text, inside)
-        if close is None or (contents and close >= end):
-            break
-        between = re.sub(r"\\text\s?\{|\\quad|\\[ ,;]|[{}$\s\\()\[\]]", "", text[close + 1 : end]) if contents else ","
-        if between.lower() not in ("", ",", "and", ",and", "or", ",or", ";"):
-            break
-        contents.insert(0, text[inside:close])
-        at, end = begin, begin
-    return (at, ", ".join(contents)) if contents else None
-
-
-def brace_end(text: str, begin: int) -> int | None:
-    """Index of the brace that closes the one before `begin`; None if it is more than 1,000 characters away."""
-    depth = 1
-    for end in range(begin, min(len(text), begin + MAX_CHARS)):
-        if text[end] in "{}" and text[end - 1 : end] != "\\":
-            depth += 1 if text[end] == "{" else -1
-            if depth == 0:
-                return end
-    return None
 
 
 def _last_line(line: str) -> str | None:
@@ -300,89 +262,6 @@ def _with_unit(text: str, end: int) -> str | None:
         return None
     number = text[max(0, end - 40) + begin :].partition("\n")[0].strip().rstrip(".")
     return number if read_number(number) is not None else None
-
-
-def unwrap(text: str) -> str | None:
-    r"""An answer without tags, delimiters, markdown and words around it, `\boxed{}` opened; None if nothing is left."""
-    if PLAIN.fullmatch(text):
-        return text
-    if hope := _HOPE.search(text[:TAIL]):
-        text = text[: hope.start()]
-    if len(text) > MAX_CHARS:
-        return text
-    text = re.sub(r"</?answer>", " ", text)
-    for _ in range(6):
-        before = text
-        box = _boxed(text)
-        if box is not None:
-            text = _opened(text)
-        text = _unmarked(re.sub(r"^(?:=>|⇒|→)\s{0,4}", "", text.strip()))
-        text = text.rstrip(".").rstrip() if not text.endswith("...") else text
-        text = text.rstrip("! ") if re.search(r"(?:[A-Za-z]{3}|[*\s])!{1,3}$", text) else text
-        for a, b in _PAIRS:
-            inner = text[len(a) : len(text) - len(b)]
-            if (
-                text.startswith(a)
-                and text.endswith(b)
-                and len(text) > len(a) + len(b)
-                and a not in inner
-                and b not in inner
-            ):
-                text = inner.strip()
-        if part := re.fullmatch(r"\$([^$]{1,400})\$\s{0,4}([^$]{1,80})", text):  # "$28$ percent"
-            text = f"{part[1].strip()} {part[2]}"
-        said = _SAID.match(text)
-        if said and said.end() < len(text):
-            text = text[said.end() :]
-        text = _lone_dollars(text)
-        if text == before:
-            break
-    return text or None
-
-
-def _unmarked(text: str) -> str:
-    """Without markdown and back quotes around all of a text; a half pair of stars goes too."""
-    text = text.strip(" \n\t`")
-    for mark in ("**", "__", "*"):
-        inner = text[len(mark) : len(text) - len(mark)]
-        if (
-            text.startswith(mark)
-            and text.endswith(mark)
-            and len(text) > 2 * len(mark)
-            and mark not in _POWER.sub("", inner)
-        ):
-            text = inner.strip()
-    if text.count("**") == 1 and (lone := re.search(r"^\*\*|(?<=[\w$)])\*\*(?=[\s.,!]|$)", text)):
-        text = (text[: lone.start()] + text[lone.end() :]).strip()
-    return text if re.search(r"[^\s*_`$.]", text) else ""
-
-
-def _opened(text: str) -> str:
-    r"""Without the first `\boxed{}`, its content kept."""
-    found = [at for at in (text.find("\\boxed{"), text.find("\\fbox{")) if at >= 0]
-    start = min(found)
-    inside = text.index("{", start) + 1
-    end = brace_end(text, inside)
-    return text if end is None else text[:start] + text[inside:end] + text[end + 1 :]
-
-
-def _lone_dollars(text: str) -> str:
-    """Without a dollar sign that belongs to no number."""
-    if text.count("$") != 1:
-        return text
-    before, after = text.partition("$")[::2]
-    money = re.match(r"\s?[-+(]?\s?[\d.]", after) or re.search(r"\d\s?$", before)
-    return text if money or "\\$" in text else (before + after).strip()
-
-
-def clean(text: str) -> str | None:
-    r"""`unwrap`, and `\text{}` gives its content: an answer as plain text, for types that are words or numbers."""
-    if len(text) > MAX_CHARS:
-        return text
-    opened = unwrap(text)
-    if opened is None or "\\" not in opened:
-        return opened
-    return unwrap(_TEXT.sub(r"\1", opened))
 
 
 def numbers_in(text: str) -> list[str]:

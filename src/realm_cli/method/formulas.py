@@ -15,7 +15,6 @@ import re
 from collections.abc import Sequence
 
 from realm_cli.method.checks import bounded, judge
-from realm_cli.method.extract import unwrap
 from realm_cli.method.labels import without_article, words
 from realm_cli.method.latex import (
     FUNCTIONS,
@@ -34,6 +33,7 @@ from realm_cli.method.latex import (
 from realm_cli.method.notation import normal
 from realm_cli.method.numbers import Number, is_left_side, read_number, same_value
 from realm_cli.method.units import read_unit, same_unit
+from realm_cli.method.unwrap import unwrap
 
 _TAIL = re.compile(  # a unit in a text box
     r"(?:\\[,;: ]|\s){0,4}\\(?:text|textrm|textnormal|mathrm|mbox)\s{0,4}\{\s{0,4}([^{}]{1,80})\}"
