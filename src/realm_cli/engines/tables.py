@@ -6,8 +6,11 @@ Usage: `rows, notes = read_dataset("openai/gsm8k:main")`, `read_dataset("data.pa
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import numpy
 
 from realm_cli.errors import DataError
 
@@ -42,12 +45,10 @@ def read_dataset(source: str) -> tuple[list[tuple[str, dict[str, Any]]], list[st
     rows = []
     named: dict[str, list[str]] = {}
     for split, table in found.items():
-        classes = {name: feature for name, feature in table.features.items() if _classes(feature) is not None}
-        named |= {name: _classes(feature) or [] for name, feature in classes.items()}
+        found_names = [pair for name, feature in table.features.items() for pair in _classes(feature, name)]
+        named |= dict(found_names)
         for number, row in enumerate(table, 1):
-            cells = dict(row)
-            for name, feature in classes.items():
-                cells[name] = _named(cells[name], _classes(feature) or [])
+            cells = {name: _cell(value, table.features.get(name)) for name, value in row.items()}
             if several:
                 cells.setdefault("split", str(split))
             rows.append((f"{split} row {number}" if several else f"row {number}", cells))
@@ -57,16 +58,39 @@ def read_dataset(source: str) -> tuple[list[tuple[str, dict[str, Any]]], list[st
     return rows, notes
 
 
-def _classes(feature: Any) -> list[str] | None:
-    """The names of a column of class numbers, or of a list of them."""
-    import datasets
+def _inner(feature: Any) -> Any:
+    """The feature of a list's members, None for others."""
+    if isinstance(feature, list):
+        return feature[0] if feature else None
+    return getattr(feature, "feature", None)
 
-    feature = getattr(feature, "feature", feature[0] if isinstance(feature, list) and feature else feature)
-    return list(feature.names) if isinstance(feature, datasets.ClassLabel) else None
+
+def _classes(feature: Any, path: str) -> Iterator[tuple[str, list[str]]]:
+    """(path, names) of the class numbers in a column: itself, in its fields, or in its lists."""
+    names = getattr(feature, "names", None)
+    if names:
+        yield path, list(names)
+    elif isinstance(feature, dict):
+        for name, field in feature.items():
+            yield from _classes(field, f"{path}.{name}")
+    elif (inner := _inner(feature)) is not None:
+        yield from _classes(inner, path)
 
 
-def _named(value: Any, names: list[str]) -> Any:
-    """A class number as its name; empty for -1, which stands for no class."""
-    if isinstance(value, list):
-        return [_named(one, names) for one in value]
-    return names[value] if isinstance(value, int) and 0 <= value < len(names) else None
+def _cell(value: Any, feature: Any) -> Any:
+    """A cell with names in place of class numbers (None for -1, which stands for no class) and short numbers as
+    they were written: 0.1 of 32 bits is 0.1, not 0.10000000149011612."""
+    if value is None or feature is None:
+        return value
+    names = getattr(feature, "names", None)
+    if names:
+        return names[value] if isinstance(value, int) and 0 <= value < len(names) else None
+    if isinstance(value, float) and (kind := getattr(feature, "dtype", "")) in ("float16", "float32"):
+        return float(str(numpy.dtype(kind).type(value)))
+    if isinstance(feature, dict) and isinstance(value, dict):
+        return {name: _cell(one, feature.get(name)) for name, one in value.items()}
+    if isinstance(value, list) and (inner := _inner(feature)) is not None:
+        return [_cell(one, inner) for one in value]
+    if isinstance(value, dict) and isinstance(inner := _inner(feature), dict):  # a list of objects, kept as columns
+        return {name: [_cell(one, inner.get(name)) for one in ones] for name, ones in value.items()}
+    return value

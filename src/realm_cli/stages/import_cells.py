@@ -22,6 +22,8 @@ ROLES = {"user": "user", "human": "user", "prompter": "user", "assistant": "assi
 ROLES |= {"bot": "assistant", "model": "assistant", "chatgpt": "assistant", "system": "system"}
 MAX_LITERAL, MAX_PATH = 100_000, 300  # characters
 NOISE_FROM = 15  # digits of a number that a binary fraction may have left its traces in
+_GAP = re.compile(r"\}\s{1,9}\{")
+_UNSEEN = "\u200b\u2060\ufeff"  # blanks without a width, which strip leaves
 _NAME = re.compile(r"\{([^{}\n]{1,100})\}")
 
 
@@ -32,7 +34,7 @@ class UnusableCell(Exception):
 def lookup(value: object, path: str) -> Any:
     """The cell of a column, or of a path into it: `a.b`, `a.0`; a column named with dots wins. MISSING if none."""
     if isinstance(value, str):
-        value = _json(value)
+        value = printed(value)
     if isinstance(value, Mapping):
         if path in value:
             return value[path]
@@ -67,12 +69,12 @@ def filled(template: str, cells: Cells, role: str = "user") -> str:
 
 
 def turns(value: object) -> list[tuple[str, str]] | None:
-    """(role, text) of a chat: a list of {role, content} or {from, value}, one of them, or JSON of it. None for others.
+    """(role, text) of a chat: a list of {role, content} or {from, value}, one of them, or text of it. None for others.
 
     Raises UnusableCell for a turn that holds more than text.
     """
     if isinstance(value, str):
-        value = _json(value) if value.lstrip().startswith(("[", "{")) else None
+        value = printed(value)
     if isinstance(value, Mapping) and isinstance(value.get("role"), list) and isinstance(value.get("content"), list):
         value = [{"role": r, "content": c} for r, c in zip(value["role"], value["content"], strict=False)]
     given = [value] if isinstance(value, Mapping) else value
@@ -117,7 +119,7 @@ def text_of(value: object) -> str:
     if value is None or value is MISSING or value != value:  # NaN: how tables of numbers write an empty cell
         return ""
     if isinstance(value, str):
-        return value.strip()
+        return value.strip().strip(_UNSEEN).strip()
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, float):
@@ -162,19 +164,7 @@ def _digits(text: str) -> str:
 
 def as_list(text: str) -> list[Any] | None:
     """A list that a cell of text holds: JSON, or as Python and NumPy print one. None for others."""
-    if not text.startswith("[") or not text.endswith("]") or len(text) > MAX_LITERAL:
-        return None
-    found = _json(text)
-    if isinstance(found, list):
-        return found
-    try:
-        words = [token for token in tokenize.generate_tokens(io.StringIO(text).readline) if token.string.strip()]
-        kinds = [token.type for token in words]
-        if tokenize.STRING in [a for a, b in pairwise(kinds) if a == b]:  # ['a' 'b']
-            return [ast.literal_eval(token.string) for token in words if token.type == tokenize.STRING]
-        found = ast.literal_eval(text)
-    except (ValueError, SyntaxError, RecursionError, MemoryError, tokenize.TokenError):
-        return None
+    found = printed(text) if text.startswith("[") else None
     return found if isinstance(found, list) else None
 
 
@@ -188,16 +178,53 @@ def inside(rows: Sequence[tuple[str, Cells]], path: str) -> Iterator[str]:
     head = path.split(".")[0]
     for _, cells in rows[:100]:
         value = cells.get(head)
-        value = _json(value) if isinstance(value, str) else value
+        value = printed(value) if isinstance(value, str) else value
         if isinstance(value, Mapping):
             yield from (f"{head}.{name}" for name in value)
             return
 
 
-def _json(text: str) -> Any:
-    if text.lstrip()[:1] not in ("[", "{"):
+def _side_by_side(text: str) -> list[Any] | None:
+    """The strings of a list that NumPy printed, without commas: ['a' 'b']. None for others, [] where it is more than
+    a list; Python itself would read such strings as one."""
+    try:
+        words = [token for token in tokenize.generate_tokens(io.StringIO(text).readline) if token.string.strip()]
+        kinds = [token.type for token in words]
+        if tokenize.STRING not in [a for a, b in pairwise(kinds) if a == b]:
+            return None
+        strings = [ast.literal_eval(token.string) for token in words if token.type == tokenize.STRING]
+    except (ValueError, SyntaxError, RecursionError, MemoryError, tokenize.TokenError):
+        return None
+    return strings if len(strings) + 2 == len(words) and text.startswith("[") else []
+
+
+class _Plain(ast.NodeTransformer):
+    """`array([...], dtype=object)` as the list in it, nan as None."""
+
+    def visit_Call(self, node: ast.Call) -> ast.AST:
+        return self.visit(node.args[0]) if getattr(node.func, "id", "") == "array" and node.args else node
+
+    def visit_Name(self, node: ast.Name) -> ast.AST:
+        return ast.Constant(None) if node.id == "nan" else node
+
+
+def printed(text: str) -> Any:
+    """A list or an object that a text holds: JSON, or as Python prints one, arrays in it too. None for others."""
+    text = text.strip()
+    if text[:1] + text[-1:] not in ("[]", "{}"):
         return None
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
+        pass
+    if len(text) > MAX_LITERAL or not re.match(r"[\[{]\s{0,9}[\[{'\"\d\]}-]", text):
         return None
+    if (strings := _side_by_side(text)) is not None:
+        return strings or None
+    for spelled in (text, _GAP.sub("}, {", text)):  # NumPy puts no commas between objects
+        try:
+            found = ast.literal_eval(_Plain().visit(ast.parse(spelled, mode="eval")))
+        except (ValueError, SyntaxError, RecursionError, MemoryError, TypeError):
+            continue
+        return found if isinstance(found, list | dict) else None
+    return None
