@@ -7,15 +7,15 @@ Usage: `set_options(draft, columns)`, then `set_golds(drafts, options, notes)`
 
 from __future__ import annotations
 
-import json
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from realm_cli.errors import ConfigError
 from realm_cli.method.questions import folded
 from realm_cli.prompts import LETTERS
-from realm_cli.stages.import_cells import as_list, lookup, text_of
+from realm_cli.stages.import_cells import as_list, lookup, printed, text_of
 from realm_cli.stages.import_rows import Draft, Options
 from realm_cli.stages.import_types import rows_told
 
@@ -25,7 +25,11 @@ SAYS = {
     "index0": "numbers of the choices, counted from 0", "index1": "numbers of the choices, counted from 1",
 }  # fmt: skip
 SURE, CLOSE = 0.5, 0.05  # least share of rows that the reading has to fit; shares that are too near to choose by
-_OWN = re.compile(r"\s{0,9}[(\[]?\s?([A-Za-z])\s?[).:\]]\s{0,9}")
+_TEXTS, _LABELS = "text value content option answer choice", "label key letter id option_id"
+_WORD = r"(?:(?:option|choice|answer)\s{1,3})?"
+_MARK = _WORD + r"[(\[（]?\s?(?P<own>[A-Za-zＡ-Ｚ])\s?(?:[).:\]）．：、]{1,2}|[-–—|>](?=\s))"
+_OWN = re.compile(rf"\s{{0,9}}(?:{_MARK}|\*\*{_MARK.replace('own', 'bold')}\*\*)\s{{0,9}}", re.IGNORECASE)
+_NUMBERED = re.compile(r"\s{0,9}(?:\(([0-9]{1,2})\)|([0-9]{1,2})(?:\)|[.:](?=\s)))\s{0,9}")
 _LONE = re.compile(r"(?:(?:option|choice|answer)\s{1,3})?[(\[]?([A-Za-z])[).:\]]{0,2}", re.IGNORECASE)
 
 
@@ -36,7 +40,11 @@ def set_options(draft: Draft, columns: Sequence[str]) -> str:
     else:
         texts, draft.labels = _one_column(lookup(draft.cells, columns[0]))
     texts = without_letters(texts)
+    if not draft.labels:
+        texts, draft.labels = without_numbers(texts)
     draft.fields["choices"] = texts
+    if several := _take_marks(draft):
+        return several
     if sum(map(bool, texts)) < 2:
         return "fewer than two choices"
     if len(trimmed(texts)) > len(LETTERS):
@@ -64,20 +72,22 @@ def _one_column(value: Any) -> tuple[list[str], list[str]]:
             return [by.get(letter, "") for letter in LETTERS[: LETTERS.index(max(names)) + 1]], []
         return [text_of(one) for one in value.values()], [str(name) for name in value]
     if isinstance(value, list | tuple):
-        if value and all(isinstance(one, Mapping) and "text" in one for one in value):
-            labels = [text_of(one.get("label", one.get("key"))) for one in value]
-            return [text_of(one["text"]) for one in value], labels if all(labels) else []
+        if value and all(isinstance(one, Mapping) for one in value) and (name := _shared(_TEXTS, value)):
+            label = _shared(_LABELS, value)
+            return [text_of(one[name]) for one in value], [text_of(one[label]) for one in value] if label else []
         return [text_of(one) for one in value], []
     return [], []
+
+
+def _shared(names: str, objects: Sequence[Mapping[str, Any]]) -> str:
+    """The first of the names that every object has; "" if none."""
+    return next((name for name in names.split() if all(name in one for one in objects)), "")
 
 
 def _from_text(text: str) -> Any:
     """Choices in one text: JSON or a printed list, a line each, lettered, or divided by | or ;."""
     if text.startswith("{"):
-        try:
-            return json.loads(text)
-        except (ValueError, RecursionError):
-            return []
+        return printed(text) or []
     if (listed := as_list(text)) is not None:
         return listed
     for cut in ("\n", "|"):
@@ -106,32 +116,78 @@ def without_letters(texts: Sequence[str]) -> list[str]:
     """Options without letters of their own, where every one that is not empty has its place's letter in front."""
     found = [_OWN.match(text) for text in texts]
     own = all(
-        not text or (match and match[1].upper() == LETTERS[i % len(LETTERS)])
+        not text or (match and _letter(match) == LETTERS[i % len(LETTERS)])
         for i, (text, match) in enumerate(zip(texts, found, strict=True))
     )
-    if not own or len(texts) < 2:
-        return list(texts)
-    return [text[match.end() :].strip() if match else "" for text, match in zip(texts, found, strict=True)]
+    rest = [text[match.end() :].strip() if match else "" for text, match in zip(texts, found, strict=True)]
+    return rest if own and len(texts) > 1 and _apart(rest) >= _apart(texts) else list(texts)
+
+
+def without_numbers(texts: Sequence[str]) -> tuple[list[str], list[str]]:
+    """(options, their numbers) where all carry numbers in order, from 0 or 1; else (options, [])."""
+    found = [_NUMBERED.match(text) for text in texts]
+    numbers = [match[1] or match[2] for match in found if match]
+    rest = [text[match.end() :].strip() for text, match in zip(texts, found, strict=True) if match]
+    first = int(numbers[0]) if numbers else 0
+    wanted = [str(n) for n in range(first, first + len(texts))]
+    if len(texts) < 2 or first > 1 or numbers != wanted or not all(rest) or _apart(rest) < _apart(texts):
+        return list(texts), []
+    return rest, numbers
+
+
+def _apart(texts: Sequence[str]) -> int:
+    """How many different options there are: `A - 1`, `B - 1` are no letters in front of one text."""
+    return len({folded(text) for text in texts if text})
+
+
+def _letter(match: re.Match[str]) -> str:
+    return unicodedata.normalize("NFKC", match["own"] or match["bold"]).upper()
+
+
+def _take_marks(draft: Draft) -> str:
+    """Sets the letter where the answer is a list that marks the right choice (0, 1, 0); the reason where it cannot."""
+    marks = lookup(draft.cells, draft.column)
+    marks = printed(marks) if isinstance(marks, str) else marks
+    size = len(draft.fields["choices"])
+    if not isinstance(marks, list) or len(marks) != size or size < 2 or not all(one in (0, 1) for one in marks):
+        return ""
+    draft.several, draft.labels, draft.native = [], [], False
+    draft.fields.pop("answers", None)
+    if sum(marks) != 1:
+        return f"not one choice is marked as right: {sum(marks)} of {size}"
+    draft.fields["answer"] = LETTERS[marks.index(1)] if size <= len(LETTERS) else ""
+    return ""
 
 
 def place_of(answer: str, draft: Draft, reading: str) -> int | None:
     """Which choice an answer means in one reading; None if none or several."""
     choices: list[str] = draft.fields["choices"]
+    own = _OWN.match(answer)
+    index = ord(_letter(own)) - 65 if own else -1
+    both = 0 <= index < len(choices) and _bare(choices[index]) == _bare(answer[own.end() :]) if own else False
     if reading == "text":
-        exact = [i for i, choice in enumerate(choices) if choice and choice == answer]
-        own = _OWN.match(answer)
-        alike = exact or [i for i, choice in enumerate(choices) if choice and folded(choice) == folded(answer)]
-        if not alike and own and (index := ord(own[1].upper()) - 65) < len(choices):
-            alike = [index] if folded(choices[index]) == folded(answer[own.end() :]) else []
+        alike = _with_text(answer, choices) or ([index] if both else [])
         return alike[0] if len(alike) == 1 else None
     if reading == "letter":
         if answer in draft.labels:
             return draft.labels.index(answer)
-        lone = _LONE.fullmatch(answer)
-        index = ord(lone[1].upper()) - 65 if lone else -1
+        lone = _LONE.fullmatch(unicodedata.normalize("NFKC", answer))
+        index = ord(lone[1].upper()) - 65 if lone else index if both else -1
     else:
         index = int(answer) - (reading == "index1") if answer.isdecimal() and len(answer) < 4 else -1
     return index if 0 <= index < len(choices) else None
+
+
+def _with_text(answer: str, choices: Sequence[str]) -> list[int]:
+    """Places of the choices that an answer's text is: exactly, but for case, but for punctuation around it."""
+    found: list[int] = []
+    for same in (str, folded, _bare):
+        found = found or [i for i, choice in enumerate(choices) if choice and same(choice) == same(answer)]
+    return found
+
+
+def _bare(text: str) -> str:
+    return folded(text).strip(" .,;:!\"'“”*`")
 
 
 def set_golds(drafts: Sequence[Draft], options: Options, notes: list[str]) -> None:
@@ -146,10 +202,13 @@ def set_golds(drafts: Sequence[Draft], options: Options, notes: list[str]) -> No
     if not rows:
         return
     reading = options.answer_is or _reading(rows)
+    says = "letters or numbers of the choices, as they have them" if _numbered(rows, reading) else SAYS[reading]
     for draft in rows:
         place = place_of(draft.answer, draft, reading)
         if place is None:
-            draft.reason = f"answer is none of the choices, read as {reading} (--answer-is): {draft.answer[:60]!r}"
+            twice = reading == "text" and len(_with_text(draft.answer, draft.fields["choices"])) > 1
+            why = "several choices have the answer's text" if twice else "answer is none of the choices"
+            draft.reason = f"{why}, read as {reading} (--answer-is): {draft.answer[:60]!r}"
         elif not draft.fields["choices"][place]:
             draft.reason = f"the answer is a choice that is empty: {LETTERS[place]}"
         else:
@@ -158,7 +217,11 @@ def set_golds(drafts: Sequence[Draft], options: Options, notes: list[str]) -> No
             draft.fields["answers"] = [LETTERS[other] for other in others if other is not None and other != place]
     fits = sum(not draft.reason for draft in rows)
     changes = "--answer-is" if options.answer_is else "--answer-is letter|text|index0|index1 changes it"
-    notes.append(f"answers are {SAYS[reading]}, as {fits} of {rows_told(len(rows))} can be read ({changes})")
+    notes.append(f"answers are {says}, as {fits} of {rows_told(len(rows))} can be read ({changes})")
+
+
+def _numbered(rows: Sequence[Draft], reading: str) -> bool:
+    return reading == "letter" and any(draft.answer.isdecimal() and draft.answer in draft.labels for draft in rows)
 
 
 def _reading(rows: Sequence[Draft]) -> str:
