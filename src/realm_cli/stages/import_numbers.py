@@ -48,9 +48,12 @@ def _set_decimal(rows: Sequence[Draft], options: Options, notes: list[str]) -> N
         for draft, run in unclear:
             draft.reason = f"decimals or thousands, as the column has both signs (--decimal comma or point): {run!r}"
         notes.append(f"decimal commas ({commas[0]}) and points ({points[0]}) in one column: both read")
-    elif options.decimal is None and unclear and not commas and not points and any("," in run for _, run in unclear):
-        run = next(run for _, run in unclear if "," in run)
-        notes.append(f"{run} is read as {run.replace(',', '')} (--decimal comma: {run.replace(',', '.')})")
+    elif options.decimal is None and unclear and not commas and not points:
+        run = unclear[0][1]
+        if "," in run:
+            notes.append(f"{run} is read as {run.replace(',', '')} (--decimal comma: {run.replace(',', '.')})")
+        else:
+            notes.append(f"{run} is read with a decimal point (--decimal comma: {run.replace('.', '')})")
     before = {id(draft): draft.answer for draft in rows}
     for draft in rows:
         if comma:
@@ -184,7 +187,7 @@ def _limits(draft: Draft, columns: Columns, options: Options) -> Iterator[str]:
 def limit_of(text: str, comma: bool = False) -> float | None:
     """A limit as a number; 5% is 0.05."""
     share = text.endswith("%")
-    value = to_number(text.rstrip("% "), decimal_comma=comma)
+    value = to_number(re.sub(r"^(?:±|\+/?-)\s{0,3}", "", text.rstrip("% ")), decimal_comma=comma)
     if value is None:
         return None
     return float(shortest(float(value / 100 if share else value)))

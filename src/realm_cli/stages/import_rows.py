@@ -66,6 +66,7 @@ class Draft:
     native: bool = False  # the answer is a number in the table, not text
     several: list[str] = field(default_factory=list)  # all wanted, in any order
     labels: list[str] = field(default_factory=list)  # the table's own letters of the choices
+    whole_turn: bool = False  # the answer is all that an assistant said, as it states none
     home: str = ""  # rows with the same one are in one split
     reason: str = ""
 
@@ -117,10 +118,12 @@ def _fill(draft: Draft, columns: Columns, options: Options, texts_are_lists: boo
 
 
 def _take_answer(draft: Draft, columns: Columns, options: Options, texts_are_lists: bool) -> str:
-    value = lookup(draft.cells, columns.answer)
+    value: Any = lookup(draft.cells, columns.answer)
     if (chat := turns(value)) is not None:
         said = [text for who, text in chat if who == "assistant" and text]
-        value = (stated_answer(said[-1]) or said[-1]) if said else ""
+        stated = stated_answer(said[-1]) if said else None
+        draft.whole_turn = bool(said) and stated is None
+        value = (stated or said[-1]) if said else ""
         if said and value != said[-1]:
             draft.fields["gold_solution"] = said[-1]
     if isinstance(value, str) and texts_are_lists and (found := as_list(value.strip())) is not None:
@@ -149,6 +152,10 @@ def _take_answer(draft: Draft, columns: Columns, options: Options, texts_are_lis
         return "empty answer"
     if (stated := _HASHES.findall(answer)) and (last := clean(stated[-1])):  # GSM8K: the solution, then the answer
         draft.fields |= {"answer": last, "gold_solution": answer}
+    elif "\\boxed" in answer and (boxed := stated_answer(answer)):  # MATH: the answer is in the solution
+        draft.fields["answer"] = boxed
+        if not answer.startswith("\\boxed{"):
+            draft.fields["gold_solution"] = answer
     if further:
         draft.fields["answers"] = [text for text in dict.fromkeys(further) if text != draft.answer]
     return ""
@@ -175,10 +182,14 @@ def _further(cells: Cells, names: Sequence[str]) -> list[str]:
 
 
 def _take_solution(draft: Draft, columns: Columns) -> None:
-    """A written solution that states its answer, so that it can be a teacher's text."""
     fields = draft.fields
     if columns.solution is not None and (solution := filled(columns.solution, draft.cells, role="assistant")):
         fields["gold_solution"] = solution
+
+
+def end_solution(draft: Draft) -> None:
+    """Lets a written solution state its answer, as it is after all readings, so that it can be a teacher's text."""
+    fields = draft.fields
     if (told := fields.get("gold_solution")) and stated_answer(told) is None:
         fields["gold_solution"] = f"{told}\nAnswer: {fields['answer']}"
 

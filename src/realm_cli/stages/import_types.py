@@ -6,7 +6,7 @@ Usage: `set_types(drafts, columns, options, notes)`; each draft has its `answer_
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Sized
 
 from realm_cli.method.answers import clean, known_types, to_number
 from realm_cli.method.dates import MONTHS, readings
@@ -38,7 +38,7 @@ def set_types(drafts: Sequence[Draft], columns: Columns, options: Options, notes
                 draft.reason = f"answer type is not one of {', '.join(known_types())}: {kind!r}"
         rest = [draft for draft in rest if not draft.kind]
         notes.append(named + (f"; {rows_told(len(rest))} without one: guessed" if rest else ""))
-    several = [draft for draft in rest if draft.several]
+    several = [draft for draft in rest if draft.several and not draft.fields.get("choices")]
     for draft in several:
         draft.fields["answer_type"] = "list"
     if several:
@@ -46,12 +46,23 @@ def set_types(drafts: Sequence[Draft], columns: Columns, options: Options, notes
             f"{rows_told(len(several))} with a list: all of its members are wanted, in any order, type list "
             "(--list-means any: each alone is right)"
         )
-    rest = [draft for draft in rest if not draft.several]
+    rest = [draft for draft in rest if draft.kind != "list"]
     if options.answer_type is not None:
         for draft in rest:
             draft.fields["answer_type"] = options.answer_type
     elif rest:
         _guess_all(rest, notes)
+
+
+def needs_no_choices(draft: Draft, columns: Columns) -> bool:
+    """Whether a row has no choices, and a type of its own that has none; takes the empty ones away."""
+    if columns.answer_type is None or any(draft.fields["choices"]):
+        return False
+    kind = text_of(lookup(draft.cells, columns.answer_type)).lower()
+    if kind in ("", "choice"):
+        return False
+    del draft.fields["choices"]
+    return True
 
 
 def _guess_all(drafts: Sequence[Draft], notes: list[str]) -> None:
@@ -107,10 +118,14 @@ def guess(drafts: Sequence[Draft]) -> tuple[str, str, list[Draft]]:
         return "expr", f"{len(formulas)} of {len(drafts)} answers are formulas", against
     if few:
         against = [draft for draft in drafts if is_number(draft.answer)] if len(numbers) < len(drafts) / 2 else others
-        return "label", f"{len(distinct)} different answers: {', '.join(sorted(distinct)[:6])}", against
+        return "label", f"{_different(distinct)}: {', '.join(one[:40] for one in sorted(distinct)[:6])}", against
     if numbers and len(numbers) >= len(drafts) / 2:
         return "text", f"{len(numbers)} of {len(drafts)} answers are numbers, the others are not", others
-    return "text", f"{len(distinct)} different answers, {len(numbers)} of them numbers", numbers
+    return "text", f"{_different(distinct)}, {len(numbers)} of them numbers", numbers
+
+
+def _different(answers: Sized) -> str:
+    return "1 answer in all rows" if len(answers) == 1 else f"{len(answers)} different answers"
 
 
 def _but(what: str, odd: Sequence[Draft], one: str) -> str:

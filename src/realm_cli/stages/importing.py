@@ -15,16 +15,16 @@ from dataclasses import dataclass, field
 from pydantic import ValidationError
 
 from realm_cli.errors import ConfigError
-from realm_cli.method.answers import known_types
+from realm_cli.method.answers import is_correct, known_types
 from realm_cli.method.questions import folded, question_key
 from realm_cli.records import Problem
 from realm_cli.stages.import_cells import MISSING, UnusableCell, columns_of, inside, lookup, names_in, turns
 from realm_cli.stages.import_choices import set_golds, set_options, trimmed
 from realm_cli.stages.import_notes import unused_note, used_names
 from realm_cli.stages.import_numbers import limit_of, set_dates, set_limits, set_numbers
-from realm_cli.stages.import_rows import Columns, Draft, Options, draft_of, texts_are_lists
+from realm_cli.stages.import_rows import Columns, Draft, Options, draft_of, end_solution, texts_are_lists
 from realm_cli.stages.import_splits import dev_from_train, split_columns, split_of, splits_of_values, torn
-from realm_cli.stages.import_types import rows_told, set_types
+from realm_cli.stages.import_types import needs_no_choices, rows_told, set_types
 from realm_cli.stages.json_tables import FROM_SPLIT, Cells
 
 __all__ = ["Columns", "Imported", "Options", "convert"]
@@ -52,14 +52,25 @@ def convert(rows: Iterable[tuple[str, Cells]], columns: Columns, options: Option
     for draft in drafts:
         if columns.choices and not draft.reason:
             draft.reason = set_options(draft, columns.choices)
+            if draft.reason and needs_no_choices(draft, columns):
+                draft.reason = ""
     set_types(drafts, columns, options, found.notes)
     set_golds(drafts, options, found.notes)
     set_numbers(drafts, options, found.notes)
     set_dates(drafts, options, found.notes)
     set_limits(drafts, columns, options, found.notes)
     _set_splits(drafts, columns, options)
+    for draft in drafts:
+        if not draft.reason:
+            end_solution(draft)
     homes = _add(drafts, options, found)
     found.notes += _chat_notes(rows, columns)
+    whole = [draft for draft in drafts if draft.whole_turn and not draft.reason]
+    if whole:
+        found.notes.append(
+            f"{rows_told(len(whole))} whose assistant turn states no answer: all of it is the answer, "
+            f"e.g. {whole[0].answer[:50]!r} ({whole[0].place})"
+        )
     _finish_splits(rows, columns, options, found, homes)
     found.notes += unused_note(rows, columns)
     return found
@@ -101,27 +112,30 @@ def _set_splits(drafts: Sequence[Draft], columns: Columns, options: Options) -> 
 
 def _add(drafts: Sequence[Draft], options: Options, found: Imported) -> dict[str, str]:
     """Drafts as problems, each question once; returns problem id -> the text whose problems stay in one split."""
-    seen: dict[str, tuple[Draft, str]] = {}
+    seen: dict[str, tuple[Draft, Problem]] = {}
     homes: dict[str, str] = {}
     for number, draft in enumerate([draft for draft in drafts if "question" in draft.fields], 1):
         draft.fields["id"] = str(draft.fields.get("id") or f"{options.prefix}-{number:06d}")
     for draft in drafts:
         reason = draft.reason
-        key, means = question_key(draft.fields.get("question", ""), draft.fields.get("choices")), _meaning(draft)
+        key = question_key(draft.fields.get("question", ""), draft.fields.get("choices"))
         if not reason and key in seen:
-            reason = _again(draft, means, *seen[key])
+            reason = _again(draft, *seen[key])
         if not reason and draft.fields["id"] in homes:
             reason = f"id again: {draft.fields['id']}"
         if not reason:
             try:
-                found.problems.append(_problem(draft, options))
+                problem = _problem(draft, options)
+                if not is_correct(problem.answer, problem):
+                    reason = f"the answer cannot be read as {problem.answer_type}: {problem.answer[:60]!r}"
             except ValidationError as error:
                 reason = str(error.errors()[0]["msg"])
         if reason:
             found.rejects.append((draft.place, reason, draft.cells))
             continue
-        homes[draft.fields["id"]] = draft.home
-        seen[key] = (draft, means)
+        found.problems.append(problem)
+        homes[problem.id] = draft.home
+        seen[key] = (draft, problem)
     return homes
 
 
@@ -139,11 +153,12 @@ def _meaning(draft: Draft) -> str:
     return folded(choices[place]) if choices and 0 <= place < len(choices) else draft.answer
 
 
-def _again(draft: Draft, means: str, earlier: Draft, meant: str) -> str:
-    same = "the same answer" if means == meant else "another answer"
+def _again(draft: Draft, earlier: Draft, problem: Problem) -> str:
+    alike = _meaning(draft) == _meaning(earlier) or (draft.kind != "choice" and is_correct(draft.answer, problem))
+    same = "the same answer" if alike else "another answer"
     theirs, mine = earlier.fields["split"], draft.fields["split"]
     moved = "" if theirs == mine else f", in {mine} (that one is in {theirs})"
-    other = "" if means == meant else f" ({earlier.answer})"
+    other = "" if alike else f" ({earlier.answer})"
     return f"a question again, with {same}{moved}: that of {earlier.place}{other}"
 
 
@@ -170,10 +185,11 @@ def _chat_notes(rows: Sequence[tuple[str, Cells]], columns: Columns) -> list[str
     notes = [told]
     others = kinds["system"] + kinds["other"]
     if others:
+        text = "value" if any(lookup(cells, f"{names[0]}.0.value") is not MISSING for _, cells in rows) else "content"
         example = next(text for _, chat in chats for who, text in chat if who in ("system", "other"))
         notes.append(
             f"{rows_told(others)} with system or tool turns, left out, e.g. {' '.join(example.split())[:50]!r} "
-            f'(-q "{{{names[0]}.0.content}}\\n\\n{{{names[0]}.1.content}}" takes turns by number)'
+            f'(-q "{{{names[0]}.0.{text}}}\\n\\n{{{names[0]}.1.{text}}}" takes turns by number)'
         )
     several = sum(sum(who == "user" for who, _ in chat) > 1 for _, chat in chats)
     if several:
