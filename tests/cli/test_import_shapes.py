@@ -135,6 +135,43 @@ def test_a_solution_ends_in_the_answer_as_it_was_read(realm: Realm) -> None:
     assert found["gold_solution"] == ["Because.\nAnswer: 1.5", "Because.\nAnswer: 0.25"]
 
 
+@pytest.mark.parametrize(
+    ("cell", "options"),
+    [
+        ("(A) see (b) of the act (B) green (C) blue", ["see (b) of the act", "green", "blue"]),  # letters as the first
+        ("A) red B) green C) blue", ["red", "green", "blue"]),
+        ("1) red 2) green 3) blue", ["red", "green", "blue"]),
+        ("red\n\ngreen\n \nblue\n", ["red", "green", "blue"]),  # blank lines between all are no options
+        ("red\n\nblue\ngrey", ["red", "", "blue", "grey"]),  # one is missing
+        ("A. red\nand more\nB. green\nC. blue", ["red and more", "green", "blue"]),
+        ("i) red\nii) green\niii) blue", ["red", "green", "blue"]),
+        ("red<br>green<br/>blue", ["red", "green", "blue"]),
+        ("red; green; blue", ["red", "green", "blue"]),
+        ("1.5; 2.5; 3.5", ["1.5", "2.5", "3.5"]),
+    ],
+)
+def test_choices_in_one_text(cell: str, options: list[str], realm: Realm) -> None:
+    last = max(i for i, option in enumerate(options) if option)
+    found = Import(realm, table(*["ABCD"[last]] * 3, o=cell), *QA, "--choices", "o")
+    assert found["choices"] == [options] * 3 and found["answer"] == ["ABCD"[last]] * 3
+
+
+def test_a_text_that_cannot_be_divided_says_what_divides(realm: Realm) -> None:
+    found = refused(realm, table("A", o="red, green"), *QA, "--choices", "o")
+    assert "fewer than two choices (texts are divided by lines, |, ; or letters): 'red, green'" in found
+
+
+@pytest.mark.parametrize(("answers", "letters"), [(("opt2", "opt1"), "BA"), (("0.0", "1.0"), "AB"), (("2", "1"), "BA")])
+def test_answers_by_column_or_number_of_a_table(answers: tuple[str, ...], letters: str, realm: Realm) -> None:
+    found = Import(realm, table(*answers, opt1="red", opt2="green"), *QA, "--choices", "opt1,opt2")
+    assert found["answer"] == list(letters)
+
+
+def test_choices_that_no_prompt_shows_are_said(realm: Realm) -> None:
+    found = Import(realm, table(["A", "B"], o=list(COLOURS)), *QA, "--choices", "o", "--answer-type", "list")
+    assert "1 row of type list: prompts show choices for type choice only; write them into --question" in found.said
+
+
 # Answers
 
 
@@ -278,3 +315,19 @@ def test_parquet_keeps_what_was_written(realm: Realm) -> None:
     assert Import(realm, "x.parquet", "-q", "q", "-a", "m.l")["answer"] == ["no", "yes", "no", "yes"]
     assert Import(realm, "x.parquet", "-q", "q", "-a", "d")["answer"] == ["1.50"] * 4
     assert Import(realm, "x.parquet", "-q", "q", "-a", "t")["answer"][0] == "2024-03-01"
+
+
+def test_quotes_in_files_with_tabs_are_text_where_they_enclose_no_cell(realm: Realm) -> None:
+    Path("x.tsv").write_text('q\ta\n"Go," he said\tyes\n"Stop\tno\nWait\tno\n')
+    found = Import(realm, "x.tsv", *QA)
+    assert (
+        found["question"] == ['"Go," he said', '"Stop', "Wait"] and "quotes are read as part of the text" in found.said
+    )
+    Path("x.tsv").write_text('q\ta\n"Go ""now""\tthen"\tyes\n"two\nlines"\tno\n')
+    assert Import(realm, "x.tsv", *QA)["question"] == ['Go "now"\tthen', "two\nlines"]
+
+
+def test_a_question_that_is_an_object_names_its_fields(realm: Realm) -> None:
+    write_rows(Path("x.jsonl"), [{"q": {"en": "Who?", "de": "Wer?"}, "a": "x"}])
+    assert "the question is an object: name one of its fields, e.g. q.en, q.de" in refused(realm, "x.jsonl", *QA)
+    assert Import(realm, "x.jsonl", "-q", "q.en", "-a", "a")["question"] == ["Who?"]

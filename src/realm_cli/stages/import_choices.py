@@ -15,7 +15,8 @@ from typing import Any
 from realm_cli.errors import ConfigError
 from realm_cli.method.questions import folded
 from realm_cli.prompts import LETTERS
-from realm_cli.stages.import_cells import as_list, lookup, printed, text_of
+from realm_cli.stages.import_cells import lookup, printed, text_of
+from realm_cli.stages.import_options import OWN, divided, letter_of, without_letters, without_numbers
 from realm_cli.stages.import_rows import Draft, Options
 from realm_cli.stages.import_types import rows_told
 
@@ -26,10 +27,6 @@ SAYS = {
 }  # fmt: skip
 SURE, CLOSE = 0.5, 0.05  # least share of rows that the reading has to fit; shares that are too near to choose by
 _TEXTS, _LABELS = "text value content option answer choice", "label key letter id option_id"
-_WORD = r"(?:(?:option|choice|answer)\s{1,3})?"
-_MARK = _WORD + r"[(\[（]?\s?(?P<own>[A-Za-zＡ-Ｚ])\s?(?:[).:\]）．：、]{1,2}|[-–—|>](?=\s))"
-_OWN = re.compile(rf"\s{{0,9}}(?:{_MARK}|\*\*{_MARK.replace('own', 'bold')}\*\*)\s{{0,9}}", re.IGNORECASE)
-_NUMBERED = re.compile(r"\s{0,9}(?:\(([0-9]{1,2})\)|([0-9]{1,2})(?:\)|[.:](?=\s)))\s{0,9}")
 _LONE = re.compile(r"(?:(?:option|choice|answer)\s{1,3})?[(\[]?([A-Za-z])[).:\]]{0,2}", re.IGNORECASE)
 
 
@@ -37,6 +34,7 @@ def set_options(draft: Draft, columns: Sequence[str]) -> str:
     """Sets a row's choices; the reason where they cannot be used."""
     if len(columns) > 1:
         texts = [text_of(lookup(draft.cells, column)) for column in columns]
+        draft.labels = [] if list(columns) == list(LETTERS[: len(columns)]) else list(columns)
     else:
         texts, draft.labels = _one_column(lookup(draft.cells, columns[0]))
     texts = without_letters(texts)
@@ -46,7 +44,8 @@ def set_options(draft: Draft, columns: Sequence[str]) -> str:
     if several := _take_marks(draft):
         return several
     if sum(map(bool, texts)) < 2:
-        return "fewer than two choices"
+        shown = " ".join(text_of(lookup(draft.cells, columns[0])).split())[:60] if len(columns) == 1 else ""
+        return f"fewer than two choices{f' (texts are divided by lines, |, ; or letters): {shown!r}' if shown else ''}"
     if len(trimmed(texts)) > len(LETTERS):
         return f"more than {len(LETTERS)} choices, for which there are no letters: {len(texts)}"
     return ""
@@ -60,7 +59,7 @@ def trimmed(texts: Sequence[str]) -> list[str]:
 def _one_column(value: Any) -> tuple[list[str], list[str]]:
     """(texts, the table's own letters) of a list, {"text": [...], "label": [...]}, {"A": ...}, or text."""
     if isinstance(value, str):
-        value = _from_text(value.strip())
+        value = divided(value.strip())
     if isinstance(value, Mapping):
         texts = next((value[name] for name in ("text", "texts", "choices") if isinstance(value.get(name), list)), None)
         if texts is not None:
@@ -84,66 +83,6 @@ def _shared(names: str, objects: Sequence[Mapping[str, Any]]) -> str:
     return next((name for name in names.split() if all(name in one for one in objects)), "")
 
 
-def _from_text(text: str) -> Any:
-    """Choices in one text: JSON or a printed list, a line each, lettered, or divided by | or ;."""
-    if text.startswith("{"):
-        return printed(text) or []
-    if (listed := as_list(text)) is not None:
-        return listed
-    for cut in ("\n", "|"):
-        if cut in text:
-            return [part.strip() for part in text.split(cut)]
-    return _lettered(text) or [part.strip() for part in text.split(";")]
-
-
-def _lettered(text: str) -> list[str]:
-    """`a) 38 , b) 27 , c) 30` as its parts, each with its letter."""
-    starts: list[int] = []
-    at = 0
-    for letter in LETTERS:
-        found = re.compile(rf"(?:^|(?<=[\s,;]))[(\[]?{letter}\s?[).:\]]", re.IGNORECASE).search(text, at)
-        if found is None or (not starts and found.start() > 0):
-            break
-        starts.append(found.start())
-        at = found.end()
-    if not starts:
-        return []
-    parts = [text[a:b] for a, b in zip(starts, [*starts[1:], len(text)], strict=True)]
-    return [part.strip().rstrip(",; ") for part in parts] if len(parts) > 1 else []
-
-
-def without_letters(texts: Sequence[str]) -> list[str]:
-    """Options without letters of their own, where every one that is not empty has its place's letter in front."""
-    found = [_OWN.match(text) for text in texts]
-    own = all(
-        not text or (match and _letter(match) == LETTERS[i % len(LETTERS)])
-        for i, (text, match) in enumerate(zip(texts, found, strict=True))
-    )
-    rest = [text[match.end() :].strip() if match else "" for text, match in zip(texts, found, strict=True)]
-    return rest if own and len(texts) > 1 and _apart(rest) >= _apart(texts) else list(texts)
-
-
-def without_numbers(texts: Sequence[str]) -> tuple[list[str], list[str]]:
-    """(options, their numbers) where all carry numbers in order, from 0 or 1; else (options, [])."""
-    found = [_NUMBERED.match(text) for text in texts]
-    numbers = [match[1] or match[2] for match in found if match]
-    rest = [text[match.end() :].strip() for text, match in zip(texts, found, strict=True) if match]
-    first = int(numbers[0]) if numbers else 0
-    wanted = [str(n) for n in range(first, first + len(texts))]
-    if len(texts) < 2 or first > 1 or numbers != wanted or not all(rest) or _apart(rest) < _apart(texts):
-        return list(texts), []
-    return rest, numbers
-
-
-def _apart(texts: Sequence[str]) -> int:
-    """How many different options there are: `A - 1`, `B - 1` are no letters in front of one text."""
-    return len({folded(text) for text in texts if text})
-
-
-def _letter(match: re.Match[str]) -> str:
-    return unicodedata.normalize("NFKC", match["own"] or match["bold"]).upper()
-
-
 def _take_marks(draft: Draft) -> str:
     """Sets the letter where the answer is a list that marks the right choice (0, 1, 0); the reason where it cannot."""
     marks = lookup(draft.cells, draft.column)
@@ -162,8 +101,8 @@ def _take_marks(draft: Draft) -> str:
 def place_of(answer: str, draft: Draft, reading: str) -> int | None:
     """Which choice an answer means in one reading; None if none or several."""
     choices: list[str] = draft.fields["choices"]
-    own = _OWN.match(answer)
-    index = ord(_letter(own)) - 65 if own else -1
+    own = OWN.match(answer)
+    index = ord(letter_of(own)) - 65 if own else -1
     both = 0 <= index < len(choices) and _bare(choices[index]) == _bare(answer[own.end() :]) if own else False
     if reading == "text":
         alike = _with_text(answer, choices) or ([index] if both else [])
@@ -174,7 +113,8 @@ def place_of(answer: str, draft: Draft, reading: str) -> int | None:
         lone = _LONE.fullmatch(unicodedata.normalize("NFKC", answer))
         index = ord(lone[1].upper()) - 65 if lone else index if both else -1
     else:
-        index = int(answer) - (reading == "index1") if answer.isdecimal() and len(answer) < 4 else -1
+        whole = re.fullmatch(r"([0-9]{1,3})(?:\.0{1,9})?", answer)  # 1.0 is how tables of numbers write a 1
+        index = int(whole[1]) - (reading == "index1") if whole else -1
     return index if 0 <= index < len(choices) else None
 
 

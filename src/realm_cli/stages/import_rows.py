@@ -97,6 +97,8 @@ def _fill(draft: Draft, columns: Columns, options: Options, texts_are_lists: boo
         return "more cells than columns: put quotes around cells that hold the divider"
     fields["question"] = filled(columns.question, cells)
     reason = _take_answer(draft, columns, options, texts_are_lists)
+    if isinstance(asked := lookup(cells, columns.question), dict) and turns(asked) is None:
+        return f"the question is an object: {_fields_told(columns.question, asked)}"
     if not fields["question"]:
         return "empty question"
     if reason:
@@ -117,6 +119,10 @@ def _fill(draft: Draft, columns: Columns, options: Options, texts_are_lists: boo
     return ""
 
 
+def _fields_told(column: str, value: dict[str, Any]) -> str:
+    return f"name one of its fields, e.g. {', '.join(f'{column}.{name}' for name in list(value)[:4])}"
+
+
 def _take_answer(draft: Draft, columns: Columns, options: Options, texts_are_lists: bool) -> str:
     value: Any = lookup(draft.cells, columns.answer)
     if (chat := turns(value)) is not None:
@@ -131,8 +137,7 @@ def _take_answer(draft: Draft, columns: Columns, options: Options, texts_are_lis
     draft.native = isinstance(value, int | float) and not isinstance(value, bool)
     further = _further(draft.cells, columns.answers)
     if isinstance(value, dict):
-        names = ", ".join(f"{columns.answer}.{name}" for name in list(value)[:4])
-        return f"the answer is an object: name one of its fields, e.g. {names}"
+        return f"the answer is an object: {_fields_told(columns.answer, value)}"
     if isinstance(value, list | tuple):
         if any(isinstance(one, dict | list | tuple) for one in value):
             return "the answer is a list of lists or objects: name a path to the answers"
@@ -150,7 +155,7 @@ def _take_answer(draft: Draft, columns: Columns, options: Options, texts_are_lis
     answer = draft.fields.setdefault("answer", text_of(value))
     if not answer:
         return "empty answer"
-    if (stated := _HASHES.findall(answer)) and (last := clean(stated[-1])):  # GSM8K: the solution, then the answer
+    if (marked := _HASHES.findall(answer)) and (last := clean(marked[-1])):  # GSM8K: the solution, then the answer
         draft.fields |= {"answer": last, "gold_solution": answer}
     elif "\\boxed" in answer and (boxed := stated_answer(answer)):  # MATH: the answer is in the solution
         draft.fields["answer"] = boxed

@@ -64,6 +64,11 @@ def convert(rows: Iterable[tuple[str, Cells]], columns: Columns, options: Option
         if not draft.reason:
             end_solution(draft)
     homes = _add(drafts, options, found)
+    if hidden := [p for p in found.problems if p.choices and p.answer_type != "choice"]:
+        found.notes.append(
+            f"{rows_told(len(hidden))} of type {hidden[0].answer_type}: prompts show choices for type choice only; "
+            "write them into --question"
+        )
     found.notes += _chat_notes(rows, columns)
     whole = [draft for draft in drafts if draft.whole_turn and not draft.reason]
     if whole:

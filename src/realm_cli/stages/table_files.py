@@ -65,7 +65,15 @@ def _csv_rows(path: Path, text: str, notes: list[str]) -> list[tuple[str, Cells]
     if delimiter != "," and path.suffix.lower() == ".csv":
         notes.append(f"columns are divided by {delimiter!r}")
     csv.field_size_limit(10_000_000)
-    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, restkey=MORE, strict=False)
+    plain = delimiter == "\t" and not _quotes_fit(text)  # many writers of tabs know no quotes
+    if plain:
+        notes.append("quotes are read as part of the text, as they do not enclose whole cells")
+    reader = csv.DictReader(
+        io.StringIO(text, newline=""),
+        delimiter=delimiter,
+        restkey=MORE,
+        quoting=csv.QUOTE_NONE if plain else csv.QUOTE_MINIMAL,
+    )
     rows: list[tuple[str, Cells]] = []
     try:
         names = [name.strip() for name in reader.fieldnames or []]
@@ -83,6 +91,16 @@ def _csv_rows(path: Path, text: str, notes: list[str]) -> list[tuple[str, Cells]
     twice = [name for name, n in Counter(names).items() if n > 1 and name]
     if twice:
         raise DataError(f"{path}: two columns are named {twice[0]!r}; rename one")
-    if rows and text.count('"') % 2:
+    if rows and not plain and text.count('"') % 2:
         notes.append(f"quotes that are opened and not closed: look at {rows[-1][0]}, it takes the rest of the file")
     return rows
+
+
+def _quotes_fit(text: str) -> bool:
+    """Whether every quote that opens a cell of a file with tabs closes at the end of a cell."""
+    try:
+        for _ in csv.reader(io.StringIO(text, newline=""), delimiter="\t", strict=True):
+            pass
+    except csv.Error:
+        return False
+    return True
