@@ -228,6 +228,24 @@ def test_tolerances_with_their_sign(realm: Realm) -> None:
     ]
 
 
+def test_limits_and_tolerances_are_written_as_the_answers_are(realm: Realm) -> None:
+    Path("x.csv").write_text("q;a;t;lo;hi\none?;1,5;1,234;1,125;2,375\ntwo?;0,25;0,125;0,125;1,250\n")
+    found = Import(realm, "x.csv", *QA, "--tolerance", "t")
+    assert found["tolerance"] == [1.234, 0.125]
+    found = Import(realm, "x.csv", *QA, "--lower", "lo", "--upper", "hi")
+    assert (found["lower"], found["upper"]) == ([1.125, 0.125], [2.375, 1.25])
+    native = table("1,5", "2,5", t=1.234, lo=1.125, hi=2.875)  # numbers of JSON have points
+    found = Import(realm, native, *QA, "--tolerance", "t", "--lower", "lo", "--upper", "hi")
+    assert (found["tolerance"][0], found["lower"][0], found["upper"][0]) == (1.234, 1.125, 2.875)
+    found = Import(realm, table("12%", "12 %", lo="10%", hi="15 %"), *QA, "--lower", "lo", "--upper", "hi")
+    assert (found["lower"], found["upper"]) == ([10, 10], [15, 15])
+
+
+def test_a_heading_inside_a_text_is_no_answer(realm: Realm) -> None:
+    found = Import(realm, table("#### Facts\nNo rent was due.", "Sum: 3 + 4.\n #### 7 \n"), *QA)
+    assert found["answer"] == ["#### Facts\nNo rent was due.", "7"]
+
+
 def test_long_answers_do_not_flood_the_notes(realm: Realm) -> None:
     assert len(Import(realm, table(*["x" * 5000, "y"] * 4), *QA).said) < 3000
 

@@ -158,11 +158,11 @@ def set_limits(drafts: Sequence[Draft], columns: Columns, options: Options, note
 def _limits(draft: Draft, columns: Columns, options: Options) -> Iterator[str]:
     """Reasons why the row's limits cannot be used; its fields are set on the way."""
     fields = draft.fields
-    slack = (
-        text_of(lookup(draft.cells, columns.tolerance)) if columns.tolerance is not None else options.tolerance or ""
-    )
+    comma = bool(fields.get("decimal_comma"))
+    given = lookup(draft.cells, columns.tolerance) if columns.tolerance is not None else None
+    slack = text_of(given) if columns.tolerance is not None else options.tolerance or ""
     if slack:
-        size = limit_of(slack)
+        size = limit_of(slack, comma=comma and isinstance(given, str))
         if size is None or size < 0:
             yield f"tolerance is no number from 0 on: {slack!r}"
             return
@@ -172,7 +172,8 @@ def _limits(draft: Draft, columns: Columns, options: Options) -> Iterator[str]:
         value = lookup(draft.cells, column) if column is not None else MISSING
         if column is None or not text_of(value):
             continue
-        fields[name] = limit_of(text_of(value), comma=bool(fields.get("decimal_comma")))
+        limit = to_number(text_of(value), decimal_comma=comma and isinstance(value, str))  # 10% beside 12% is a 10
+        fields[name] = None if limit is None else float(shortest(float(limit)))
         if fields[name] is None:
             yield f"{name} limit is no number: {text_of(value)[:60]!r}"
     low, high, gold = fields.get("lower"), fields.get("upper"), to_number(draft.answer)
@@ -185,7 +186,7 @@ def _limits(draft: Draft, columns: Columns, options: Options) -> Iterator[str]:
 
 
 def limit_of(text: str, comma: bool = False) -> float | None:
-    """A limit as a number; 5% is 0.05."""
+    """A tolerance as a number; 5% is 0.05."""
     share = text.endswith("%")
     value = to_number(re.sub(r"^(?:±|\+/?-)\s{0,3}", "", text.rstrip("% ")), decimal_comma=comma)
     if value is None:

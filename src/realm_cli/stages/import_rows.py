@@ -16,7 +16,7 @@ from realm_cli.stages.json_tables import FROM_SPLIT, KEY, SPLITS, Cells
 from realm_cli.stages.table_files import MORE
 
 LIST_MARKS = (", ", "; ")
-_HASHES = re.compile(r"^[ \t]*####[ \t]*(\S.*)$", re.MULTILINE)
+_HASHES = re.compile(r"[ \t]*####[ \t]*(\S.*)")
 
 
 @dataclass(frozen=True)
@@ -155,7 +155,9 @@ def _take_answer(draft: Draft, columns: Columns, options: Options, texts_are_lis
     answer = draft.fields.setdefault("answer", text_of(value))
     if not answer:
         return "empty answer"
-    if (marked := _HASHES.findall(answer)) and (last := clean(marked[-1])):  # GSM8K: the solution, then the answer
+    if (marked := _HASHES.fullmatch(answer.rpartition("\n")[2])) and (
+        last := clean(marked[1])
+    ):  # GSM8K: the solution, then the answer
         draft.fields |= {"answer": last, "gold_solution": answer}
     elif "\\boxed" in answer and (boxed := stated_answer(answer)):  # MATH: the answer is in the solution
         draft.fields["answer"] = boxed
