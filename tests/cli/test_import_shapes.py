@@ -59,7 +59,7 @@ def test_letters_glued_to_options_are_taken_off(form: str, case: Any, realm: Rea
     [
         ["A - 1", "B - 1", "C - 1"],  # differences, not letters
         ["A only", "B only", "C only"],
-        ["A. x", "C. y", "B. z"],  # not in order
+        ["J. Doe", "A. Roe", "M. Poe"],  # initials
         ["1.5 m", "2.5 m", "3.5 m"],
         ["2) x", "3) y", "4) z"],
     ],
@@ -67,6 +67,26 @@ def test_letters_glued_to_options_are_taken_off(form: str, case: Any, realm: Rea
 def test_what_only_looks_like_a_letter_stays(options: list[str], realm: Realm) -> None:
     found = Import(realm, table(*options * 3, o=options), *QA, "--choices", "o", "--answer-is", "text")
     assert found["choices"][0] == options and found["answer"][:3] == ["A", "B", "C"]
+
+
+@pytest.mark.parametrize(("letters", "of_c"), [("ACD", "B"), ("BAC", "C"), ("CBA", "A"), ("ABD", None)])
+def test_letters_that_are_not_those_of_their_places_are_what_answers_name(
+    letters: str, of_c: str | None, realm: Realm
+) -> None:
+    options = [f"{letter}) {colour}" for letter, colour in zip(letters, COLOURS, strict=False)]
+    found = Import(realm, table("C", letters[0], letters[1], letters[2], o=options), *QA, "--choices", "o")
+    assert found["choices"][0] == list(COLOURS[:3]) and found["answer"] == [*([of_c] if of_c else []), "A", "B", "C"]
+    assert len(found.reasons) == (of_c is None)
+
+
+def test_letters_of_the_table_are_the_only_ones(realm: Realm) -> None:
+    told = {"text": list(COLOURS[:3]), "label": ["A", "C", "D"]}
+    found = Import(realm, table("C", "(d)", "a", "B", o=told), *QA, "--choices", "o")
+    assert found["answer"] == ["B", "C", "A"] and len(found.reasons) == 1
+
+
+def test_numbers_among_options_in_another_spelling(realm: Realm) -> None:
+    assert Import(realm, table("1200", "1500.0", o=["$1,200", "$1,500"]), *QA, "--choices", "o")["answer"] == ["A", "B"]
 
 
 @pytest.mark.parametrize("form", ["{}) ", "({})", "{}. ", "{}: "])

@@ -13,10 +13,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from realm_cli.errors import ConfigError
+from realm_cli.method.answers import to_number
 from realm_cli.method.questions import folded
 from realm_cli.prompts import LETTERS
 from realm_cli.stages.import_cells import lookup, printed, text_of
-from realm_cli.stages.import_options import OWN, divided, letter_of, without_letters, without_numbers
+from realm_cli.stages.import_options import OWN, divided, letter_of, with_own_letters, without_letters, without_numbers
 from realm_cli.stages.import_rows import Draft, Options
 from realm_cli.stages.import_types import rows_told
 
@@ -38,8 +39,9 @@ def set_options(draft: Draft, columns: Sequence[str]) -> str:
     else:
         texts, draft.labels = _one_column(lookup(draft.cells, columns[0]))
     texts = without_letters(texts)
-    if not draft.labels:
-        texts, draft.labels = without_numbers(texts)
+    for taken_off in (without_numbers, with_own_letters):
+        if not draft.labels:
+            texts, draft.labels = taken_off(texts)
     draft.fields["choices"] = texts
     if several := _take_marks(draft):
         return several
@@ -102,7 +104,7 @@ def place_of(answer: str, draft: Draft, reading: str) -> int | None:
     """Which choice an answer means in one reading; None if none or several."""
     choices: list[str] = draft.fields["choices"]
     own = OWN.match(answer)
-    index = ord(letter_of(own)) - 65 if own else -1
+    index = _place_of_letter(letter_of(own), draft.labels) if own else -1
     both = 0 <= index < len(choices) and _bare(choices[index]) == _bare(answer[own.end() :]) if own else False
     if reading == "text":
         alike = _with_text(answer, choices) or ([index] if both else [])
@@ -111,18 +113,28 @@ def place_of(answer: str, draft: Draft, reading: str) -> int | None:
         if answer in draft.labels:
             return draft.labels.index(answer)
         lone = _LONE.fullmatch(unicodedata.normalize("NFKC", answer))
-        index = ord(lone[1].upper()) - 65 if lone else index if both else -1
+        index = _place_of_letter(lone[1].upper(), draft.labels) if lone else index if both else -1
     else:
         whole = re.fullmatch(r"([0-9]{1,3})(?:\.0{1,9})?", answer)  # 1.0 is how tables of numbers write a 1
         index = int(whole[1]) - (reading == "index1") if whole else -1
     return index if 0 <= index < len(choices) else None
 
 
+def _place_of_letter(letter: str, labels: Sequence[str]) -> int:
+    """The place of a letter, or of the choice that has it as its own in the table; -1 where none has."""
+    own = [label.upper() for label in labels]
+    if own and all(len(label) == 1 and label in LETTERS for label in own):
+        return own.index(letter) if letter in own else -1
+    return ord(letter) - 65
+
+
 def _with_text(answer: str, choices: Sequence[str]) -> list[int]:
-    """Places of the choices that an answer's text is: exactly, but for case, but for punctuation around it."""
+    """Places of the choices that an answer's text is: exactly, but for case, punctuation around it, or as a number."""
     found: list[int] = []
     for same in (str, folded, _bare):
         found = found or [i for i, choice in enumerate(choices) if choice and same(choice) == same(answer)]
+    if not found and (number := to_number(answer)) is not None:  # 1200 among 1,200 and 1,500
+        found = [i for i, choice in enumerate(choices) if choice and to_number(choice) == number]
     return found
 
 

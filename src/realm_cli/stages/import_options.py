@@ -89,6 +89,17 @@ def without_letters(texts: Sequence[str]) -> list[str]:
     return rest if own and len(texts) > 1 and _apart(rest) >= _apart(texts) else list(texts)
 
 
+def with_own_letters(texts: Sequence[str]) -> tuple[list[str], list[str]]:
+    """(options, their letters) where all carry different ones that are not their places': A, C, D or B, A, C."""
+    found = [OWN.match(text) for text in texts]
+    letters = [letter_of(match) for match in found if match]
+    rest = [text[match.end() :].strip() for text, match in zip(texts, found, strict=True) if match]
+    known = set(letters) <= set(LETTERS[: len(texts) + 1])
+    if len(texts) < 3 or not len(set(letters)) == len(texts) == _apart(rest) or not known:
+        return list(texts), []
+    return rest, letters
+
+
 def without_numbers(texts: Sequence[str]) -> tuple[list[str], list[str]]:
     """(options, their numbers) where all carry numbers in order, from 0, 1 or i; else (options, [])."""
     found = [_NUMBERED.match(text) for text in texts]
