@@ -172,7 +172,7 @@ def test_code_of_a_model_is_off_unless_asked_and_then_recorded(
 ) -> None:
     asked: list[bool] = []
 
-    def base(source: Any, where: str, kind: Any, nf4: bool, place: str, trust: bool) -> Any:
+    def base(source: Any, where: str, kind: Any, nf4: bool, place: str, trust: bool, args: Any) -> Any:
         asked.append(trust)
         loaded = toy_loaded()
         return loaded.tokenizer, loaded.model
