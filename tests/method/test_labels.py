@@ -86,6 +86,8 @@ def test_options_with_letters_of_their_own_gaps_and_twins() -> None:
     assert choice_key("A", ["x", "y", "x"]) == choice_key("C", ["x", "y", "x"]) == "c:0"
     assert choice_key("4", ["3", "4", "5"]) == "c:1" and choice_key("$4.00", ["$3", "$4", "$5"]) == "c:1"
     assert choice_key("B", ["B", "A"]) == "c:1"
+    assert choice_key("y", ["x1", "y", "z"]) == "c:1" and choice_key("p", ["p", "q", "r"]) == "c:0"
+    assert choice_key("B", ["AA", "Aa", "aa"]) == choice_key("Aa", ["AA", "Aa", "aa"]) == "c:1"
 
 
 def test_texts_and_lists_by_hand() -> None:

@@ -39,7 +39,9 @@ def choice_key(answer: str, choices: Sequence[str]) -> str | None:
     folded = unicodedata.normalize("NFKC", answer)
     if lone := _LETTER.fullmatch(folded):
         index = ord(lone.group(1).upper()) - 65
-        return _key(index, options) if index < (len(choices) or len(LETTERS)) else None
+        if index < (len(choices) or len(LETTERS)):
+            return _key(index, options)
+        return _by_words(plain, options)  # y of x1, y, z
     own = _FIRST.match(folded) or _OWN.match(folded)
     if own and (index := ord(own[1].upper()) - 65) < len(options) and _goes_on(answer, folded, own, options[index]):
         return _key(index, options)
