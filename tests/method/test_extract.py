@@ -42,6 +42,7 @@ from realm_cli.method.unwrap import boxed, brace_end, clean, unwrap
         ("words", "Let me see.\nYes.", "Yes"),
         ("words", "Therefore, A is correct.", "Therefore, A is correct"),
         ("number", "Janet makes $18 every day.", "$18"),
+        ("number", "He runs 3*180=<<3*180=540>>540 meters a week.", "540"),
         ("number", "A profit of $70,000 on a house that cost $80,000.", "$80,000"),
         ("number", "It fell by $5 million last year.", "$5 million"),
         ("number", "We are left with minus 5 apples", "minus 5"),

@@ -33,6 +33,7 @@ _BELOW = re.compile(  # a heading or "Answer:" alone, the answer in the next lin
 )
 _HASHES = re.compile(r"(?m)^[ \t]*####[ \t]*([-+$€£(]?[.\d][^\n]*)$|^[ \t]*####[ \t]*(\S[^\n]*)$\s*\Z")
 _NUMBER = re.compile(r"(?<![\w.])[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?(?:[eE][-+]?\d{1,3})?(?:/\d+)?(?!\w|\.\d)")
+_CALCULATOR = re.compile(r"<<[^<>]{0,200}>>")  # GSM8K's notes
 _SPAN = re.compile(
     r"(?<!\\)(?:\$\$([^$]{1,400})\$\$|\$([^$\n]{1,400})\$|\\\(([^\n]{1,400}?)\\\)|\\\[((?:[^\\]|\\(?!\])){1,400})\\\])"
 )
@@ -106,7 +107,7 @@ def flexible_answer(text: str, answer_type: str | None = None) -> str | None:
     stated = stated_answer(text)
     if stated is not None:
         return stated
-    text = _after_thought(text[-TAIL:]).rstrip()
+    text = _CALCULATOR.sub("", _after_thought(text[-TAIL:])).rstrip()
     for begin, end in (("\\[", "\\]"), ("$$", "$$")):  # a formula on lines of its own
         if text.rstrip(".").endswith(end) and (start := text.rfind(begin, 0, len(text) - 3)) >= 0:
             return unwrap(text[start:])
