@@ -28,7 +28,7 @@ from realm_cli.method.dates import read_date
 from realm_cli.method.extract import flexible_answer, numbers_in, stated_answer, strict_answer
 from realm_cli.method.formulas import same_formula
 from realm_cli.method.labels import label_key, list_key, list_members, same_words, words
-from realm_cli.method.numbers import Number, as_fraction, read_number, same_value, to_number
+from realm_cli.method.numbers import PLAIN, Number, as_fraction, read_number, same_value, to_number
 from realm_cli.method.units import same_unit
 from realm_cli.method.unwrap import clean
 from realm_cli.records import Problem
@@ -57,6 +57,8 @@ def is_correct(answer: str | None, problem: Problem) -> bool:
 
 def _meets(answer: str, gold: str, problem: Problem, plugged_in: bool) -> bool:
     kind = problem.answer_type
+    if kind == "number" and not problem.decimal_comma and _same_digits(answer, gold):
+        return True
     if kind == "expr":
         return max(len(answer), len(gold)) <= MAX_CHARS and same_formula(answer, gold)
     mine = clean(answer)
@@ -73,6 +75,12 @@ def _meets(answer: str, gold: str, problem: Problem, plugged_in: bool) -> bool:
         return True
     key = _plain_key(mine, problem, gold)
     return key is not None and key == _plain_key(gold, problem, gold)
+
+
+def _same_digits(answer: str, gold: str) -> bool:
+    """Two plain numbers that are written alike but for commas: most right answers, with nothing to be read."""
+    plain = PLAIN.fullmatch(answer) and PLAIN.fullmatch(gold)
+    return bool(plain) and answer.replace(",", "") == gold.replace(",", "")
 
 
 def answer_key(answer: str | None, problem: Problem, *, correct: bool | None = None) -> str | None:
