@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from realm_cli.method.notation import normal, one_dash
+from realm_cli.method.notation import TEXT, normal, one_dash
 from realm_cli.method.numbers import MAX_CHARS, read_number
 from realm_cli.method.parsing import parse_completion
 from realm_cli.method.units import CURRENCY
@@ -38,7 +38,6 @@ _SPAN = re.compile(
     r"(?<!\\)(?:\$\$([^$]{1,400})\$\$|\$([^$\n]{1,400})\$|\\\(([^\n]{1,400}?)\\\)|\\\[((?:[^\\]|\\(?!\])){1,400})\\\])"
 )
 _IS = re.compile(r"(?:\b(?:is|are|was|were|equals|be)|[=:])\s{0,4}$")
-_TEXT = re.compile(r"\\(?:text|textbf|textrm|textit|textnormal|mathrm|mathbf|mbox)\s{0,4}\{([^{}]{0,1000})\}")
 _BOLD = re.compile(r"\*\*([^*\n]{1,120})\*\*")
 _WORDS = re.compile(r"(?<![\\A-Za-z])[A-Za-z]{2,}")
 _NAMES = ("sqrt", "pi", "ln", "log", "sin", "cos", "tan", "exp", "or", "and", "inf", "infinity", "mod", "max", "min")
@@ -196,7 +195,7 @@ def _last_math(line: str) -> str | None:
 
 
 def _is_math(inner: str) -> bool:
-    words = _WORDS.findall(_LATEX.sub(" ", _TEXT.sub(" ", inner)))
+    words = _WORDS.findall(_LATEX.sub(" ", TEXT.sub(" ", inner)))
     return all(word.lower() in _NAMES for word in words) and not (inner[:1].isdigit() and inner[-1:].isspace())
 
 
@@ -214,7 +213,7 @@ def _last_line(line: str) -> str | None:
         return unwrap(bold[-1])
     if read_number(plain) is not None and "=" not in plain and len(_WORDS.findall(plain)) <= 2:
         return plain
-    words = [word for word in _WORDS.findall(_LATEX.sub(" ", _TEXT.sub(" ", plain))) if word.lower() not in _NAMES]
+    words = [word for word in _WORDS.findall(_LATEX.sub(" ", TEXT.sub(" ", plain))) if word.lower() not in _NAMES]
     prose = re.search(r"\s", plain) and not re.search(r"[-+*/^=\\√<>|(){}]", plain)
     if words or prose or plain.count("{") != plain.count("}"):
         return None

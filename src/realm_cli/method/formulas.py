@@ -21,7 +21,6 @@ from realm_cli.method.latex import (
     MAX_LIST,
     NAMED,
     RELATION,
-    TEXT,
     as_interval,
     bracketed,
     chain,
@@ -30,7 +29,7 @@ from realm_cli.method.latex import (
     tidy,
     to_latex,
 )
-from realm_cli.method.notation import normal
+from realm_cli.method.notation import TEXT, normal
 from realm_cli.method.numbers import Number, is_left_side, read_number, same_value
 from realm_cli.method.units import read_unit, same_unit
 from realm_cli.method.unwrap import unwrap

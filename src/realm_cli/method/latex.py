@@ -11,7 +11,6 @@ MAX_LIST = 64
 FUNCTION_NAMES = """sin cos tan cot sec csc arcsin arccos arctan sinh cosh tanh log ln lg exp sqrt max min gcd lcm det
 mod pi alpha beta gamma delta epsilon theta lambda mu nu phi rho sigma tau omega infinity infty inf frac dfrac abs"""
 FUNCTIONS = frozenset(FUNCTION_NAMES.split())
-TEXT = re.compile(r"\\(?:text|textbf|textrm|textit|textnormal|mathrm|mathbf|mbox)\s{0,4}\{([^{}]{0,1000})\}")
 NAMED = re.compile(  # x =, f(x) =, x_1 =, (x, y) =, x \in
     r"\s{0,4}(\(?[A-Za-z]{1,2}(?:_\{?\w{1,4}\}?)?(?:\([A-Za-z,\s]{1,10}\))?(?:\s{0,2},\s{0,2}[A-Za-z]){0,3}\)?)"
     r"\s{0,4}(?:=|\\in(?![A-Za-z])|∈)\s{0,4}"

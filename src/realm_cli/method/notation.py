@@ -13,8 +13,8 @@ _VULGAR = re.compile("[¼-¾⅐-⅞]")
 _FRAC = re.compile(
     r"\\[dtc]?frac\s{0,4}(?:\{\s{0,4}(-?\d{1,60})\s{0,4}\}|(\d))\s{0,4}(?:\{\s{0,4}(\d{1,60})\s{0,4}\}|(\d))"
 )
-_TEXT = re.compile(
-    r"\\(?:text|textbf|textrm|textit|textnormal|mathrm|mathbf|mbox|operatorname)\s{0,4}\{([^{}]{0,300})\}"
+TEXT = re.compile(  # a text box in a formula
+    r"\\(?:text|textbf|textrm|textit|textnormal|mathrm|mathbf|mbox|operatorname)\s{0,4}\{([^{}]{0,1000})\}"
 )
 _TEX = (
     (re.compile(r"\\(?:times|cdot)(?![A-Za-z])"), "×"),
@@ -38,7 +38,7 @@ def normal(text: str) -> str:
         text = _VULGAR.sub(_vulgar, text)
         text = "".join(unicodedata.normalize("NFKC", c) if "\uff01" <= c <= "\uff5e" else c for c in text)
     if "\\" in text or "{" in text or "~" in text:
-        text = _TEXT.sub(r"\1", text)
+        text = TEXT.sub(r"\1", text)
         text = _FRAC.sub(lambda m: f" {m[1] or m[2]}/{m[3] or m[4]}", text)
         for pattern, new in _TEX:
             text = pattern.sub(new, text)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 
+from realm_cli.method.notation import TEXT
 from realm_cli.method.numbers import MAX_CHARS, PLAIN
 
 TAIL = 20_000
@@ -17,7 +18,6 @@ _SAID = re.compile(
 _HOPE = re.compile(r"(?i)[.!]?\s{1,4}I hope (?:it|this) (?:is|helps)\b")
 _PAIRS = (('"', '"'), ("“", "”"), ("$$", "$$"), ("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"))
 _POWER = re.compile(r"\d\s?\*\*\s?[-\d{(]")
-_TEXT = re.compile(r"\\(?:text|textbf|textrm|textit|textnormal|mathrm|mathbf|mbox)\s{0,4}\{([^{}]{0,1000})\}")
 
 
 def boxed(text: str) -> tuple[int, str] | None:
@@ -131,4 +131,4 @@ def clean(text: str) -> str | None:
     opened = unwrap(text)
     if opened is None or "\\" not in opened:
         return opened
-    return unwrap(_TEXT.sub(r"\1", opened))
+    return unwrap(TEXT.sub(r"\1", opened))
