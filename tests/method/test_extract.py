@@ -13,7 +13,7 @@ from realm_cli.method.extract import (
     stated_answer,
     strict_answer,
 )
-from realm_cli.method.unwrap import boxed, brace_end, clean, unwrap
+from realm_cli.method.unwrap import boxed, brace_end, clean, plain_money, unwrap
 
 
 @pytest.mark.parametrize(
@@ -47,6 +47,13 @@ from realm_cli.method.unwrap import boxed, brace_end, clean, unwrap
         ("number", "It fell by $5 million last year.", "$5 million"),
         ("number", "We are left with minus 5 apples", "minus 5"),
         ("unfinished", "it would be 12 + 12", None),
+        ("list", "- Boys: 20\n- Girls: 22\n- Total: 42", "42"),
+        ("money", "She sells 9 eggs and makes \\$18 every day.", "$18"),
+        ("unit", "eGFR = 60 mL/min/1.73 m^2", "60 mL/min/1.73 m^2"),
+        ("bracket", "The vertex is (-3, 2).", "(-3, 2)"),
+        ("bound", "She has at least 5 apples left.", None),
+        ("parts", "It takes 2 hours and 5 minutes.", None),
+        ("sentence", "Answer: She has 5 apples left.", "5"),
         ("unfinished", "it equals sqrt(3)", None),
     ],
 )
@@ -61,6 +68,7 @@ def test_types_that_are_words_take_the_last_line() -> None:
 
 
 def test_by_hand() -> None:
+    assert plain_money("$\\$5$") == "$5" and plain_money("$5") == "$5"
     assert boxed("so $\\boxed{2}$ and $\\boxed{3}$") == (4, "2, 3") and boxed("no") is None
     assert brace_end("{a{b}c}", 1) == 6 and brace_end("{a", 1) is None and brace_end("\\{a\\}}", 2) == 5
     assert (
@@ -76,7 +84,7 @@ def test_by_hand() -> None:
 )
 def test_a_number_is_taken_out_of_everything_that_may_stand_around_it(n: int, around: str) -> None:
     text = around.format(n)
-    assert unwrap(text) == clean(text) == str(n)
+    assert unwrap(text) == clean(text) == str(n) and plain_money(text) == text
     assert strict_answer(f"<answer>{text}</answer>") == text.strip()
     for said in (f"The answer is {text}", f"<answer>{text}</answer>", f"Answer:\n{text}"):
         assert flexible_answer(said) == stated_answer(said) == str(n)

@@ -24,7 +24,7 @@ _FIRST = re.compile(  # B, not C
 )
 _TAKEN_BACK = re.compile(r"\b(?:wait|actually|however|correction|instead|mistake|error)\b", re.IGNORECASE)
 _NOT = re.compile(
-    r"\b(?:not|no|non|never|neither|nor|without|except|excluding|cannot|wrong|incorrect|false|rather|unlikely|absence|"
+    r"\b(?:not|no|non|never|neither|nor|without|except|excluding|cannot|wrong|incorrect|false|none|than|rather|unlikely|absence|"
     r"lack|rule out|ruled out|rules out|anything but|all but|but)\b|n't\b|n’t\b|\bcant\b"
 )
 _BEFORE, _AFTER = re.compile(r"[-+*/×÷^√<>≤≥.,\d]\s?$"), re.compile(r"\s?[-+*/×÷^!%°]|[.,]?\d")
@@ -45,6 +45,10 @@ def choice_key(answer: str, choices: Sequence[str]) -> str | None:
     own = _FIRST.match(folded) or _OWN.match(folded)
     if own and (index := ord(own[1].upper()) - 65) < len(options) and _goes_on(answer, folded, own, options[index]):
         return _key(index, options)
+    if own and own.re is _OWN and index < len(options):
+        rest = folded[own.end() :]
+        if len(rest.split()) <= 4 and _find(options[index], rest) is None:  # B. 30, where B is another option
+            return None
     for same in (_by_words(plain, options), _by_value(plain, options), _by_label(plain, options)):
         if same is not None:
             return same

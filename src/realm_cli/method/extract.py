@@ -12,7 +12,7 @@ from realm_cli.method.notation import TEXT, normal, one_dash
 from realm_cli.method.numbers import MAX_CHARS, read_number
 from realm_cli.method.parsing import parse_completion
 from realm_cli.method.units import CURRENCY
-from realm_cli.method.unwrap import TAIL, boxed, unwrap
+from realm_cli.method.unwrap import TAIL, boxed, plain_money, unwrap
 
 MAX_LINE = 200  # characters of a last line that may be an answer
 
@@ -33,7 +33,12 @@ _BELOW = re.compile(  # a heading or "Answer:" alone, the answer in the next lin
 )
 _HASHES = re.compile(r"(?m)^[ \t]*####[ \t]*([-+$€£(]?[.\d][^\n]*)$|^[ \t]*####[ \t]*(\S[^\n]*)$\s*\Z")
 _NUMBER = re.compile(r"(?<![\w.])[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)?(?:\.\d+)?(?:[eE][-+]?\d{1,3})?(?:/\d+)?(?!\w|\.\d)")
+_ENDS = re.compile("</s>|<eos>|[✓✔✅🎉👉∴]\ufe0f?")  # what models and people set beside an answer
 _CALCULATOR = re.compile(r"<<[^<>]{0,200}>>")  # GSM8K's notes
+_TELLS = re.compile(  # a sentence about somebody or something, not a name such as Article 3
+    r"(?:that )?(?:the|she|he|they|it|there|we|you|a|an|his|her|their|in total|[A-Z][a-z]{1,20} [a-z]{2,20})\b",
+    re.IGNORECASE,
+)
 _SPAN = re.compile(
     r"(?<!\\)(?:\$\$([^$]{1,400})\$\$|\$([^$\n]{1,400})\$|\\\(([^\n]{1,400}?)\\\)|\\\[((?:[^\\]|\\(?!\])){1,400})\\\])"
 )
@@ -49,7 +54,7 @@ _LAST = re.compile(
     r"(?P<digits>(?<![\w.])(?:\d{1,4}\s(?:and\s)?(?=\d{1,3}/\d))?"
     r"(?:\d{1,3}(?:[,'’]\d{2,3})+(?!\d)|\d{1,3}(?: \d{3})+(?!\d)|\d+)?"
     r"(?:[.,]\d+)?"
-    r"(?:[eE][-+]?\d{1,3})?(?:/\d+)?)[½¼¾⅓⅔]?"
+    r"(?:[eE][-+]?\d{1,3})?(?:/\d+(?![.,]?\d))?)[½¼¾⅓⅔]?"
     r"(?:\s?[x×*]\s?10\s?(?:\^|\*\*)\s?\{?[-+]?\d{1,3}\}?)?"
     r"(?:\s?(?:%|percent|hundred|thousand|million|billion|trillion|lakh|crore|dozen|bn|mn|mil|bil|grand|(?-i:[kKM]))(?![A-Za-z]))?",
     re.IGNORECASE,
@@ -70,13 +75,18 @@ NUMBER_WORDS = (
     "twelve",
     "twenty",
 )
-_BEFORE = re.compile(r"(?:[-+*/×÷^:|<>≤≥±√≠]|[A-Za-z][({])\s{0,2}$")
+_BEFORE = re.compile(r"(?:[-+*/×÷^|<>≤≥±√≠]|\d\s?:|[A-Za-z][({])\s{0,2}$")
 _AFTER = re.compile(r"\s{0,2}(?:[-+*/×÷^:|]\s{0,2}(?:[\w(\\]|$)|[*×+÷^]|!|\||°?[A-Za-z]\d)")
 _REFERS = (
     "figure|fig|table|equation|eq|theorem|lemma|step|case|section|chapter|article|part|item|question|example|page|rule"
 )
+_PARTS = (
+    "hours?|hrs?|minutes?|mins?|days?|weeks?|months?|years?|feet|foot|ft|yards?|miles?|dollars?|pounds?|kg|k?m|meters?"
+)
 _DENIED = re.compile(  # the words in front of a number that is no answer
     r"(?:\b(?:not|never|no|cannot|can't|than|or|between|times|log|ln|root|half|twice|third|quarter|isn't"
+    r"|least|most|up to|under|over|above|below|exceeds?|out of"
+    rf"|\d\s?(?:{_PARTS})\s?(?:and)?"
     r"|wrong answer is)|n't|\d\s(?:and|or|to)"
     r"|(?:half|root|third|quarter|square|cube|power|fraction|multiple|percent|%) of"
     rf"|\b(?:{_REFERS}|line|option|no|number|problem)\.?)\s{{0,2}}\(?"
@@ -84,6 +94,7 @@ _DENIED = re.compile(  # the words in front of a number that is no answer
     r"|(?:n't|cannot|\bnot|\bnever|no way)\s[^.\d]{1,30}$",
     re.IGNORECASE,
 )
+_IN_BRACKETS = re.compile(r"[(\[{][^()\[\]{}]{1,60},\s?[^()\[\]{}\d]{0,6}$")
 _UNSOLVED = re.compile(r"(?:\d[A-Za-z]|[A-Za-z]\^|√|sqrt|[|/])\S{0,8}\s?=\s?[$€£]?$")
 _TAKEN = re.compile(
     r"\s?(?:\w+\s){0,2}?(?:is|,? which is|would be|,)\s(?:not|wrong|incorrect|impossible|false|too)\b"
@@ -103,10 +114,10 @@ def flexible_answer(text: str, answer_type: str | None = None) -> str | None:
 
     answer_type: for types that are words (choice, label, text, date, list) the last line counts, not its last number.
     """
-    stated = stated_answer(text)
+    stated = stated_answer(text, answer_type)
     if stated is not None:
         return stated
-    text = _CALCULATOR.sub("", _after_thought(text[-TAIL:])).rstrip()
+    text = plain_money(_ENDS.sub("", _CALCULATOR.sub("", _after_thought(text[-TAIL:])))).rstrip()
     for begin, end in (("\\[", "\\]"), ("$$", "$$")):  # a formula on lines of its own
         if text.rstrip(".").endswith(end) and (start := text.rfind(begin, 0, len(text) - 3)) >= 0:
             return unwrap(text[start:])
@@ -128,10 +139,10 @@ def _after_thought(text: str) -> str:
     return after if after.strip() else text
 
 
-def stated_answer(text: str) -> str | None:
+def stated_answer(text: str, answer_type: str | None = None) -> str | None:
     """As `flexible_answer`, but None where the text only ends in some number; what is stated and then taken back
     (`Wait, that is wrong`) does not count."""
-    text = _after_thought(text[-TAIL:])
+    text = plain_money(_ENDS.sub("", _after_thought(text[-TAIL:])))
     close = text.rfind("</answer>")
     start = text.rfind("<answer>", 0, close) if close >= 0 else -1
     if start >= 0 and (answer := unwrap(text[start + len("<answer>") : close])):
@@ -145,9 +156,9 @@ def stated_answer(text: str) -> str | None:
     if box := boxed(text):
         found = [(at, content) for at, content in found if at > box[0]] + [(box[0], f"\\boxed{{{box[1]}}}")]
     for at, content in sorted(found, reverse=True):
-        if answer := (unwrap(content) if content.startswith("\\boxed{") else _from_sentence(content)):
+        if answer := (unwrap(content) if content.startswith("\\boxed{") else _from_sentence(content, answer_type)):
             later = text[at:].partition("\n")[2]
-            return stated_answer(later) if _RETRACTED.search(later) else answer
+            return stated_answer(later, answer_type) if _RETRACTED.search(later) else answer
     return None
 
 
@@ -160,13 +171,15 @@ def _with_bullets(text: str, at: int, content: str) -> str:
     return "\n".join(lines[:size])
 
 
-def _from_sentence(content: str) -> str | None:
+def _from_sentence(content: str, answer_type: str | None) -> str | None:
     """The answer in what follows `answer is`: all of it, but for a sentence about a number that it ends in."""
     content = content.partition("<|")[0]
     span = _SPAN.match(content)
     if span and re.match(r"[.,;]?\s{1,4}[A-Z]", content[span.end() :]):  # "$5$. This is ..."
         content = span.group()
     answer = unwrap(content)
+    if answer_type not in (None, "number", "expr"):
+        return answer
     if answer is None or len(_WORDS.findall(_SPAN.sub(" ", answer))) < 3 or read_number(answer) is not None:
         return answer
     last = _last_math(answer) or last_number(answer)
@@ -176,7 +189,11 @@ def _from_sentence(content: str) -> str | None:
         and not re.search(r"\w", answer[at + len(last or "") :].strip("$ .*_)\\"))
         and _IS.search(answer[:at].rstrip(" $*\\(["))
     )
-    return last if ends and not re.search(r"\bnot\b", answer) else answer
+    if ends and not re.search(r"\bnot\b", answer):
+        return last
+    denied = re.search(r"\b(?:no|not|none|never)\b|n't", answer)
+    told = _TELLS.match(answer) and len(numbers_in(answer)) == 1 and not denied  # She has 5 apples left
+    return last if told and last else answer
 
 
 def _last_math(line: str) -> str | None:
@@ -225,6 +242,7 @@ def _last_line(line: str) -> str | None:
 def last_number(text: str) -> str | None:
     """The last number with its sign, currency and factor; None where it is part of an unfinished sum or a formula."""
     text = text[-TAIL:]
+    text = text.replace("\\$", "$").replace("{,}", ",").replace(",\\!", ",")
     if not text.isascii():
         text = _TEN_TO.sub(lambda m: normal(m.group()), one_dash(text))
     for match in reversed(list(_LAST.finditer(text))):
@@ -233,12 +251,14 @@ def last_number(text: str) -> str | None:
         number = match.group().strip()
         before, after = text[max(0, match.start() - 60) : match.start()].rpartition("\n")[2], text[match.end() :]
         signed = match["sign"] or match["sign2"]
-        if _AFTER.match(after) or _TAKEN.match(after) or _DENIED.search(before):
+        if before.lstrip().startswith('{"') or _AFTER.match(after) or _TAKEN.match(after) or _DENIED.search(before):
             return None
         if _UNSOLVED.search(before):  # 2x = 6
             return None
+        if (inside := _IN_BRACKETS.search(before)) and (end := re.match(r"\s?[)\]}]", after)):  # the point (-3, 2)
+            return f"{inside.group()}{number}{end.group()}".strip()
         if not signed and _BEFORE.search(text[: match.start("digits")][-4:]):
-            return _with_unit(text, match.start())
+            return _with_unit(text, match.start()) if before.rstrip().endswith(("/", "^")) else None
         if (
             before.endswith("(")
             and (closed := re.match(rf"\)({SCALED})?", after))
@@ -257,11 +277,13 @@ def last_number(text: str) -> str | None:
 
 def _with_unit(text: str, end: int) -> str | None:
     """The number before a place in whose unit that place stands (`60 mL/min/1.73 m²`), None where there is none."""
-    begin = max((m.start() for m in _LAST.finditer(text[max(0, end - 40) : end]) if m["digits"].strip()), default=None)
-    if begin is None:
-        return None
-    number = text[max(0, end - 40) + begin :].partition("\n")[0].strip().rstrip(".")
-    return number if read_number(number) is not None else None
+    window = text[max(0, end - 40) : end].rpartition("\n")[2]
+    for found in reversed([m for m in _LAST.finditer(window) if m["digits"].strip()]):
+        if window[: found.start("digits")].rstrip().endswith(("/", "^")):
+            continue
+        number = text[end - len(window) + found.start() :].partition("\n")[0].strip().rstrip(".")
+        return number if read_number(number) is not None else None
+    return None
 
 
 def numbers_in(text: str) -> list[str]:

@@ -16,7 +16,9 @@ _BOLD = re.compile(r"(\*\*|__|\*|_)(?=\S)([^*_]{1,400}?)(?<=\S)\1(?!\w)")
 _HYPHEN = re.compile(r"(?<=[^\W\d])[-–](?=[^\W\d])")
 _LEAD = re.compile(
     r"^(?:so|thus|hence|therefore|it is|it's|this is|that is"
-    r"|(?:the )?(?:label|answer|verdict|class|classification|result)(?: is)?:?)[\s,]{1,4}(?=\S)",
+    r"|(?:the )?(?:final )?(?:label|answer|verdict|class|classification|result|prediction|conclusion|decision"
+    r"|sentiment)"
+    r"(?: is)?:?)[\s,]{1,4}(?=\S)",
     re.IGNORECASE,
 )
 _CLAUSE = re.compile(

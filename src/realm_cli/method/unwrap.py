@@ -11,6 +11,7 @@ from realm_cli.method.notation import TEXT
 from realm_cli.method.numbers import MAX_CHARS, PLAIN
 
 TAIL = 20_000
+_MONEY = re.compile(r"\$\s?\\\$\s?([\d.,{}\\!]{1,40})\s?\$")
 _SAID = re.compile(
     r"(?i)\s{0,8}(?:(?:so|therefore|thus|hence),? ){0,2}(?:the |my )?(?:final |correct |right )?answer"
     r"(?:[ \t*_]{0,8}[:=]|\s{1,4}is\b\s{0,4}:?)\s{0,4}"
@@ -51,6 +52,11 @@ def brace_end(text: str, begin: int) -> int | None:
     return None
 
 
+def plain_money(text: str) -> str:
+    r"""`$\$5$`, money between delimiters, as `$5`."""
+    return _MONEY.sub(r"$\1", text)
+
+
 def unwrap(text: str) -> str | None:
     r"""An answer without tags, delimiters, markdown and words around it, `\boxed{}` opened; None if nothing is left."""
     if PLAIN.fullmatch(text):
@@ -59,7 +65,7 @@ def unwrap(text: str) -> str | None:
         text = text[: hope.start()]
     if len(text) > MAX_CHARS:
         return text
-    text = re.sub(r"</?answer>", " ", text)
+    text = plain_money(re.sub(r"</?answer>", " ", text))
     for _ in range(6):
         before = text
         box = boxed(text)
