@@ -50,7 +50,7 @@ from realm_cli.method.unwrap import boxed, brace_end, clean, plain_money, unwrap
         ("list", "- Boys: 20\n- Girls: 22\n- Total: 42", "42"),
         ("money", "She sells 9 eggs and makes \\$18 every day.", "$18"),
         ("unit", "eGFR = 60 mL/min/1.73 m^2", "60 mL/min/1.73 m^2"),
-        ("bracket", "The vertex is (-3, 2).", "(-3, 2)"),
+        ("bracket", "The vertex is (-3, 2).", "(-3,2)"),
         ("bound", "She has at least 5 apples left.", None),
         ("parts", "It takes 2 hours and 5 minutes.", None),
         ("sentence", "Answer: She has 5 apples left.", "5"),
