@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 
 from realm_cli.method.notation import TEXT, normal, one_dash
+from realm_cli.method.number_words import ONES, TENS
 from realm_cli.method.numbers import MAX_CHARS, read_number
 from realm_cli.method.parsing import parse_completion
 from realm_cli.method.units import CURRENCY
@@ -60,21 +61,7 @@ _LAST = re.compile(
     re.IGNORECASE,
 )
 SCALED = r"\s?(?:%|[kKMB]\b|million\b|billion\b|thousand\b)"
-NUMBER_WORDS = (
-    "one",
-    "two",
-    "three",
-    "four",
-    "five",
-    "six",
-    "seven",
-    "eight",
-    "nine",
-    "ten",
-    "eleven",
-    "twelve",
-    "twenty",
-)
+NUMBER_WORDS = (*ONES, *TENS)
 _BEFORE = re.compile(r"(?:[-+*/×÷^|<>≤≥±√≠]|\d\s?:|[A-Za-z][({])\s{0,2}$")
 _AFTER = re.compile(r"\s{0,2}(?:[-+*/×÷^:|]\s{0,2}(?:[\w(\\]|$)|[*×+÷^]|!|\||°?[A-Za-z]\d)")
 _REFERS = (

@@ -243,17 +243,13 @@ def _digits(text: str, decimal_comma: bool, algebra: bool) -> tuple[Fraction, st
     if value.denominator == 1 and (mixed := _MIXED.match(rest)):
         above, below = int(mixed[1]), int(mixed[2])
         return (value + Fraction(above, below), rest[mixed.end() :]) if 0 < above < below else None
-    power = _POWER.match(rest) or (_TEN.match(rest) if value == 10 else None)
+    times = _POWER.match(rest)
+    power = times or (_TEN.match(rest) if value == 10 else None)  # 7 × 10^4, or 10^4
     if power:
         exponent = int(power[1])
         if abs(exponent) > MAX_POWER:
             return None
-        base = (
-            value
-            if rest[power.start() : power.end()].lstrip()[:1] not in ("^", "*") or _POWER.match(rest)
-            else Fraction(1)
-        )
-        return base * Fraction(10) ** exponent, rest[power.end() :]
+        return (value if times else 1) * Fraction(10) ** exponent, rest[power.end() :]
     return value, rest
 
 
